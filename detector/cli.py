@@ -1,0 +1,468 @@
+"""The commands: arguments in, text or JSON out. No logic; each imports what it needs, so that
+`run`, `score`, `alerts` and `publish` never load TensorFlow and start quickly."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from detector import __version__
+from detector.errors import DetectorError, UsageError
+
+if TYPE_CHECKING:
+    from detector.config import Config
+    from detector.lab.datasets import DataFile
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        code: int = options.command(options)
+    except DetectorError as error:
+        print(f"detector: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # `detector alerts | head`
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except Exception:  # the outermost loop: say it, and end with the code for our own bugs
+        logging.getLogger("detector").exception("internal error")
+        return 70
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+        raise SystemExit(UsageError.exit_code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="detector", description=__doc__ and "Streaming anomaly detector.")
+    parser.add_argument("--version", action="version", version=f"detector {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def add(name: str, function: Any, text: str, *, config: bool = True) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(command=function)
+        if config:
+            command.add_argument(
+                "--config", type=Path, metavar="FILE", help="config.yaml; default: all defaults"
+            )
+        return command
+
+    def add_data(command: argparse.ArgumentParser) -> None:
+        command.add_argument(
+            "--data",
+            nargs="+",
+            required=True,
+            metavar="[SERIES=]FILE",
+            help="CSV, JSON lines (both also .gz) or Parquet",
+        )
+        command.add_argument("--since", metavar="TIME", help="only ticks from this time (ISO 8601)")
+        command.add_argument("--until", metavar="TIME", help="only ticks before this time")
+        command.add_argument("--limit", type=int, metavar="N", help="only the first N rows a file")
+
+    demo = add("demo", _demo, "Train, run, inject faults, report: all in one", config=False)
+    demo.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    demo.add_argument("--seed", type=int, default=7)
+    demo.add_argument("--keep", type=Path, metavar="DIR", help="work in DIR and leave it there")
+
+    simulate = add("simulate", _simulate, "Write simulated ticks to a CSV file", config=False)
+    simulate.add_argument("--out", type=Path, required=True, metavar="FILE")
+    simulate.add_argument("--faults-out", type=Path, metavar="FILE", help="the faults, as JSON")
+    simulate.add_argument("--series", type=int, default=4)
+    simulate.add_argument("--ticks", type=int, default=10_000, help="ticks of each series")
+    simulate.add_argument("--faults-per-kind", type=int, default=0)
+    simulate.add_argument("--seed", type=int, default=7)
+
+    publish = add("publish", _publish, "Publish the ticks of a data file")
+    add_data(publish)
+    publish.add_argument("--rate", type=float, metavar="R", help="ticks a second; default: all")
+    publish.add_argument("--json", action="store_true")
+
+    train = add("train", _train, "Train and calibrate a model")
+    add_data(train)
+    train.add_argument("--out", type=Path, required=True, metavar="DIR")
+    train.add_argument("--json", action="store_true")
+
+    score = add("score", _score, "Score a data file, one row a tick")
+    add_data(score)
+    score.add_argument("--model", type=Path, required=True, metavar="DIR")
+    score.add_argument("--out", type=Path, required=True, metavar="FILE")
+    score.add_argument("--json", action="store_true")
+
+    run = add("run", _run, "Run the daemon until SIGTERM")
+    run.add_argument("--model", type=Path, required=True, metavar="DIR")
+
+    alerts = add("alerts", _alerts, "Follow the alert topic")
+    alerts.add_argument("--from-beginning", action="store_true")
+    alerts.add_argument("--exit", action="store_true", help="end when all is read")
+    alerts.add_argument("--json", action="store_true", help="the events as they are, one a line")
+
+    check = add("check", _check, "Check configuration, model and broker without running")
+    check.add_argument("--model", type=Path, metavar="DIR")
+    check.add_argument("--offline", action="store_true", help="do not ask the broker")
+
+    inspect = add("inspect", _inspect, "Tell what a model is", config=False)
+    inspect.add_argument("model", type=Path, metavar="DIR")
+    inspect.add_argument("--json", action="store_true", help="the manifest")
+
+    bench = add("bench", _bench, "Measure speed beside the machine's own")
+    bench.add_argument("what", choices=["scoring", "pipeline", "memory"])
+    bench.add_argument("--model", type=Path, metavar="DIR", help="default: the reference model")
+    bench.add_argument("--ticks", type=int, default=200_000)
+    bench.add_argument("--json", action="store_true")
+    return parser
+
+
+# -- commands
+
+
+def _demo(options: argparse.Namespace) -> int:
+    import tempfile
+
+    from detector.lab.demo import run_demo
+    from detector.lab.following import alert_line
+
+    def say(text: str) -> None:
+        print(f"demo: {text}", file=sys.stderr if options.json else sys.stdout, flush=True)
+
+    def show(event: dict[str, Any], _: float) -> None:
+        if event["data"]["state"] != "resolved":
+            say(alert_line(event))
+
+    with contextlib.ExitStack() as stack:
+        if options.keep:
+            directory = options.keep
+        else:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="detector-")))
+        result = run_demo(directory, seed=options.seed, say=say, show=show)
+    if options.json:
+        print(json.dumps(dataclasses.asdict(result)))
+        return 0
+    rate = result.false_alarms_per_100k_windows
+    delay = result.tick_to_alert_ms
+    by_kind = ", ".join(f"{kind} {found}" for kind, found in result.by_kind.items())
+    _table(
+        [
+            ("ticks", f"{result.ticks}"),
+            ("windows scored", f"{result.windows}"),
+            ("alerts opened", f"{result.alerts_opened}"),
+            ("faults injected", f"{result.injected}"),
+            ("faults detected", f"{result.detected} ({by_kind})"),
+            ("event precision", _shown(result.precision)),
+            ("event recall", _shown(result.recall)),
+            ("false alarms per 100 000 windows", _shown(rate)),
+            ("tick to alert, p50", f"{_shown(delay['p50'])} ms"),
+            ("tick to alert, p99", f"{_shown(delay['p99'])} ms"),
+            ("wall time", f"{result.wall_s} s"),
+        ]
+    )
+    return 0
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from detector.lab.demo import write_csv
+    from detector.lab.simulate import simulate
+
+    try:
+        simulation = simulate(
+            series=options.series,
+            ticks_per_series=options.ticks,
+            faults_per_kind=options.faults_per_kind,
+            seed=options.seed,
+            start_ns=1_700_000_000 * 10**9,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    write_csv(simulation, options.out)
+    if options.faults_out:
+        faults = [dataclasses.asdict(fault) for fault in simulation.faults]
+        options.faults_out.write_text(json.dumps(faults, indent=2) + "\n")
+    print(f"{len(simulation)} ticks, {len(simulation.faults)} faults: {options.out}")
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from detector.core.features import FeatureSet
+    from detector.lab.publishing import publish_files
+
+    config = _config(options)
+    fields = None
+    if not isinstance(config.features, str):
+        fields = FeatureSet.parse(config.features).fields
+    if options.rate is not None and options.rate <= 0:
+        raise UsageError("--rate must be above 0")
+    with _bar("publish", " ticks") as bar:
+        total = publish_files(
+            config, _files(options), fields=fields, rate=options.rate, sent=bar.update
+        )
+    if options.json:
+        print(json.dumps({"published": total}))
+    else:
+        print(f"published {total} ticks to {config.input.topic}")
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from detector.lab.offline import train_model
+
+    config = _config(options)
+    files = _files(options)
+    with contextlib.ExitStack() as stack:
+        reading = stack.enter_context(_bar("read", " ticks"))
+        bars: list[Any] = []
+
+        def progress(epoch: int, loss: float, validation_loss: float) -> None:
+            bars[0].set_postfix_str(f"loss {loss:.4f} held out {validation_loss:.4f}")
+            bars[0].update(1)
+
+        def read(ticks: int) -> None:
+            reading.update(ticks)
+
+        bars.append(stack.enter_context(_bar("train", " epochs", config.training.epochs)))
+        report = train_model(config, files, options.out, progress=progress, read=read)
+    if options.json:
+        print(json.dumps(dataclasses.asdict(report)))
+        return 0
+    if report.constant_features:
+        names = ", ".join(report.constant_features)
+        print(f"note: constant in the training data: {names}", file=sys.stderr)
+    _table(
+        [
+            ("ticks", f"{report.ticks} ({_counts(report.outcomes)})"),
+            ("windows", _counts(report.windows)),
+            ("features", ", ".join(report.features)),
+            ("parameters", str(report.parameters)),
+            ("epochs", str(report.epochs)),
+            ("loss", f"{report.loss:.5f}, held out {report.validation_loss:.5f}"),
+            ("threshold", f"{report.threshold:.4f}"),
+            ("model", f"{options.out} ({report.model_version})"),
+        ]
+    )
+    return 0
+
+
+def _score(options: argparse.Namespace) -> int:
+    from detector.artifact import load_artifact
+    from detector.lab.offline import score_files
+
+    config = _config(options)
+    artifact = load_artifact(options.model)
+    files = _files(options)
+    draft = options.out.with_name(f".{options.out.name}.draft")
+    try:
+        with draft.open("w", newline="") as out, _bar("score", " ticks") as bar:
+            report = score_files(config, artifact, files, out, read=bar.update)
+        draft.replace(options.out)
+    except OSError as error:
+        raise UsageError(f"{options.out}: {error.strerror}") from None
+    finally:
+        draft.unlink(missing_ok=True)
+    if options.json:
+        print(json.dumps(dataclasses.asdict(report)))
+        return 0
+    _table(
+        [
+            ("ticks", f"{report.ticks} ({_counts(report.outcomes)})"),
+            ("anomalous windows", f"{report.anomalous} above {report.threshold:.4f}"),
+            ("alerts opened", str(report.alerts)),
+            ("scores", str(options.out)),
+        ]
+    )
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from prometheus_client import CollectorRegistry
+
+    from detector.artifact import load_artifact
+    from detector.service import logs
+    from detector.service.http import HttpServer
+    from detector.service.wiring import make_broker, make_daemon, prepare_topics
+
+    config = _config(options)
+    logs.configure(level=config.log.level, form=config.log.format)
+    artifact = load_artifact(options.model)
+    broker = make_broker(config)
+    registry = CollectorRegistry()
+    daemon = make_daemon(config, artifact, broker, registry)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: daemon.stop())
+    server = HttpServer(
+        host=config.http.host,
+        port=config.http.port,
+        registry=registry,
+        live=daemon.live,
+        ready=daemon.ready,
+        facts=lambda: daemon.facts(broker.describe()),
+    )
+    server.start()
+    try:
+        logs.event("starting", broker=broker.describe(), model=artifact.version)
+        logs.event("serving", address=server.address)
+        prepare_topics(config, broker)
+        daemon.run()
+    finally:
+        server.close()
+    return 0
+
+
+def _alerts(options: argparse.Namespace) -> int:
+    from detector.lab.following import alert_line, decode, follow_alerts
+
+    def show(value: bytes) -> None:
+        print(value.decode() if options.json else alert_line(decode(value)), flush=True)
+
+    follow_alerts(
+        _config(options),
+        from_beginning=options.from_beginning,
+        forever=not options.exit,
+        show=show,
+    )
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from detector.core.features import FeatureSet
+    from detector.service.wiring import make_broker, make_pipeline, prepare_topics
+
+    config = _config(options)
+    if not isinstance(config.features, str):
+        FeatureSet.parse(config.features)
+    print("configuration: ok")
+    if options.model:
+        from detector.artifact import load_artifact
+
+        artifact = load_artifact(options.model)
+        threshold = make_pipeline(config, artifact).policy.threshold
+        print(f"model: ok ({artifact.version}, threshold {threshold:.4f})")
+    if not options.offline:
+        broker = make_broker(config)
+        prepare_topics(config, broker)
+        print(f"broker: ok ({broker.describe()})")
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from detector.artifact import load_artifact
+
+    artifact = load_artifact(options.model)
+    manifest = artifact.manifest
+    if options.json:
+        print(json.dumps(manifest))
+        return 0
+    model, training, calibration = (manifest[k] for k in ("model", "training", "calibration"))
+    center, scale = manifest["scaling"]["center"], manifest["scaling"]["scale"]
+    _table(
+        [
+            ("model", f"{artifact.version}, {model['kind']}, {model['parameters']} parameters"),
+            ("window", f"{artifact.length} ticks x {len(artifact.features.names)} features"),
+            ("layers", f"units {model['units']}, {model['activation']}"),
+            ("trained on", f"{training['ticks']} ticks, {training['epochs']} epochs"),
+            ("windows", _counts(training["windows"])),
+            (
+                "held-out scores",
+                f"mean {calibration['score_mean']:.3f}, highest {calibration['score_max']:.3f} "
+                f"of {calibration['windows']}",
+            ),
+            (
+                "tail",
+                f"above {artifact.tail.start:.3f}: shape {artifact.tail.shape:.3f}, "
+                f"scale {artifact.tail.scale:.3f}",
+            ),
+            *(
+                (f"feature {name}", f"{expression}   centre {c:.6g}, scale {s:.6g}")
+                for name, expression, c, s in zip(
+                    artifact.features.names,
+                    artifact.features.expressions,
+                    center,
+                    scale,
+                    strict=True,
+                )
+            ),
+        ]
+    )
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from detector.lab import bench
+
+    config = _config(options)
+    results = {
+        "scoring": bench.scoring,
+        "pipeline": bench.pipeline,
+        "memory": bench.memory,
+    }[options.what](config, options.model, options.ticks)
+    if options.json:
+        print(json.dumps(results))
+    else:
+        _table([(name, f"{value:g}" if isinstance(value, float) else str(value))
+                for name, value in results.items()])  # fmt: skip
+    return 0
+
+
+# -- arguments and output
+
+
+def _config(options: argparse.Namespace) -> Config:
+    from detector.config import load_config
+
+    return load_config(options.config)
+
+
+def _files(options: argparse.Namespace) -> list[DataFile]:
+    from detector.core.codec import parse_time
+    from detector.lab.datasets import parse_data_argument
+
+    def moment(text: str | None) -> int | None:
+        try:
+            return None if text is None else parse_time(text, "iso8601")
+        except ValueError:
+            raise UsageError(f"{text!r} is no time like 2014-05-02 or 2014-05-02T12:30") from None
+
+    since_ns, until_ns = moment(options.since), moment(options.until)
+    if options.limit is not None and options.limit < 1:
+        raise UsageError("--limit must be at least 1")
+    return [
+        dataclasses.replace(
+            parse_data_argument(text), since_ns=since_ns, until_ns=until_ns, limit=options.limit
+        )
+        for text in options.data
+    ]
+
+
+def _bar(label: str, unit: str, total: int | None = None) -> Any:
+    """A progress bar for work over two seconds; nothing where no terminal watches."""
+    from tqdm import tqdm
+
+    return tqdm(desc=label, unit=unit, total=total, delay=2, disable=None, leave=False)
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> None:
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counts.items())
+
+
+def _shown(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3g}"

@@ -1,0 +1,327 @@
+"""config.yaml and the environment to a frozen Config: the only reader of the environment.
+
+Every option is a field here with its default and limits; the commented config.yaml at the top
+of the repository says what each is for. An environment variable DETECTOR_SECTION__OPTION
+(for instance DETECTOR_KAFKA__SASL_PLAIN_PASSWORD) overrides the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import os
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from detector.errors import ConfigError
+
+_ENVIRONMENT_PREFIX = "DETECTOR_"
+
+
+def _limited(default: Any, low: float | None = None, high: float | None = None) -> Any:
+    """A field whose number must lie in low ... high (both included)."""
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+@dataclass(frozen=True, slots=True)
+class InputConfig:
+    topic: str = "ticks"
+    format: Literal["json", "msgpack"] = "json"
+    series_from: Literal["field", "key"] = "field"
+    series_field: str = "series"
+    timestamp_field: str = "timestamp"
+    timestamp_unit: Literal["s", "ms", "us", "ns", "iso8601"] = "s"
+    label_field: str = "label"
+    max_record_bytes: int = _limited(1_000_000, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowConfig:
+    length: int = _limited(32, 2, 100_000)
+    stride: int = _limited(1, 1)
+    max_gap_s: float | None = _limited(None, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    kind: Literal["reconstruction"] = "reconstruction"
+    units: tuple[int, ...] = _limited((32, 16), 1, 4096)
+    activation: Literal["tanh", "relu"] = "tanh"
+    squash: float = _limited(4.0, 0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    epochs: int = _limited(30, 1)
+    patience: int = _limited(5, 1)
+    batch_size: int = _limited(256, 1)
+    learning_rate: float = _limited(0.002, 1e-9, 10)
+    windows_per_epoch: int = _limited(50_000, 1)
+    validation_fraction: float = _limited(0.1, 0.01, 0.5)
+    calibration_fraction: float = _limited(0.2, 0.01, 0.8)
+    calibration_windows: int = _limited(200_000, 500)
+    seed: int = _limited(7, 0)
+    xla: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdConfig:
+    method: Literal["pot", "quantile", "fixed"] = "pot"
+    false_alarms_per_window: float = _limited(1e-4, 1e-12, 0.5)
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsConfig:
+    topic: str = "alerts"
+    source: str = "/detector"
+    open_after: int = _limited(2, 1)
+    of_last: int = _limited(3, 1, 64)
+    resolve_after: int = _limited(10, 1)
+    resolve_ratio: float = _limited(1.0, 0.01, 1.0)
+    critical_ratio: float = _limited(3.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLettersConfig:
+    topic: str = "dead-letters"
+    max_bytes: int = _limited(900_000, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryConfig:
+    commit_interval_ms: int = _limited(100, 1, 60_000)
+    max_poll_records: int = _limited(4096, 1)
+    retry_timeout_s: float = _limited(60.0, 0)
+    start: Literal["earliest", "latest"] = "earliest"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicsConfig:
+    create: bool = True
+    partitions: int = _limited(4, 1)
+    replication_factor: int = _limited(1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedConfig:
+    path: str = "var/detector.sqlite"
+    synchronous: Literal["full", "normal"] = "full"
+    retention_hours: float = _limited(24.0, 0.001)
+    retention_records: int = _limited(10_000_000, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaConfig:
+    bootstrap_servers: str = "localhost:9092"
+    group: str = "detector"
+    transactional_id: str = "detector-1"
+    session_timeout_ms: int = _limited(10_000, 6_000)
+    transaction_timeout_ms: int = _limited(10_000, 1_000)
+    compression: Literal["none", "gzip", "lz4", "snappy", "zstd"] = "none"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: str | None = None
+    sasl_plain_username: str | None = None
+    sasl_plain_password: str | None = None
+    ssl_cafile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpConfig:
+    host: str = "127.0.0.1"
+    port: int = _limited(9464, 0, 65535)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsConfig:
+    max_series: int = _limited(200_000, 1)
+    threads: int = _limited(1, 1, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that can be set. features: "auto" or {name: expression}."""
+
+    transport: Literal["embedded", "kafka"] = "embedded"
+    features: Literal["auto"] | Mapping[str, str] = "auto"
+    input: InputConfig = field(default_factory=InputConfig)
+    window: WindowConfig = field(default_factory=WindowConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
+    alerts: AlertsConfig = field(default_factory=AlertsConfig)
+    dead_letters: DeadLettersConfig = field(default_factory=DeadLettersConfig)
+    delivery: DeliveryConfig = field(default_factory=DeliveryConfig)
+    topics: TopicsConfig = field(default_factory=TopicsConfig)
+    embedded: EmbeddedConfig = field(default_factory=EmbeddedConfig)
+    kafka: KafkaConfig = field(default_factory=KafkaConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+
+def load_config(path: Path | None, environment: Mapping[str, str] | None = None) -> Config:
+    """Read a file (None: the defaults) and the environment. Raises ConfigError."""
+    tree: Any = {}
+    if path is not None:
+        try:
+            tree = yaml.safe_load(path.read_text())
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    overlay(
+        tree := {} if tree is None else tree, os.environ if environment is None else environment
+    )
+    return parse_config(tree)
+
+
+def overlay(tree: Any, environment: Mapping[str, str]) -> None:
+    """Write DETECTOR_SECTION__OPTION=value into the tree; values are read as YAML."""
+    for name, text in sorted(environment.items()):
+        if not name.startswith(_ENVIRONMENT_PREFIX) or not isinstance(tree, dict):
+            continue
+        *sections, option = name.removeprefix(_ENVIRONMENT_PREFIX).lower().split("__")
+        target = tree
+        for section in sections:
+            if target.get(section) is None:
+                target[section] = {}
+            target = target[section]
+            if not isinstance(target, dict):
+                raise ConfigError(f"environment variable {name}: {section} is no section")
+        # A secret made of digits stays text: the option's type decides.
+        target[option] = text if _is_text(sections, option) else yaml.safe_load(text)
+
+
+def parse_config(tree: Any) -> Config:
+    """A Config from what YAML gave. Raises ConfigError naming the key."""
+    config: Config = _section(Config, tree, "")
+    _check_together(config)
+    return config
+
+
+def _check_together(config: Config) -> None:
+    if config.alerts.open_after > config.alerts.of_last:
+        raise ConfigError(
+            f"alerts.open_after: {config.alerts.open_after} windows cannot be among the last "
+            f"alerts.of_last = {config.alerts.of_last}"
+        )
+    if config.threshold.method == "fixed":
+        if config.threshold.value is None:
+            raise ConfigError("threshold.value: method fixed needs a value")
+        if config.threshold.value <= 0:
+            raise ConfigError("threshold.value: must be above 0")
+    if not config.model.units:
+        raise ConfigError("model.units: at least one layer is needed")
+    held_out = config.training.validation_fraction + config.training.calibration_fraction
+    if held_out >= 0.9:
+        raise ConfigError(
+            "training.calibration_fraction: with validation_fraction it must leave at least a "
+            f"tenth of the data to train on, they take {held_out:g}"
+        )
+    topics = [config.input.topic, config.alerts.topic, config.dead_letters.topic]
+    if len(set(topics)) < 3:
+        raise ConfigError(
+            f"alerts.topic: input, alerts and dead letters need three topics: {topics}"
+        )
+    if config.input.series_from == "field" and (
+        config.input.series_field == config.input.timestamp_field
+    ):
+        raise ConfigError("input.series_field: is also input.timestamp_field")
+
+
+def _section(cls: Any, tree: Any, path: str) -> Any:
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path or 'the file'}: must be a section of options, is {_shown(tree)}")
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in tree.items():
+        where = f"{path}.{key}" if path else str(key)
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise ConfigError(f"{where}: unknown option; {hint}")
+        if key == "features" and not path:
+            values[key] = _features(value)
+        elif dataclasses.is_dataclass(hints[key]):
+            values[key] = _section(hints[key], value, where)
+        else:
+            values[key] = _value(hints[key], value, where, known[key].metadata)
+    return cls(**values)
+
+
+def _features(value: Any) -> Any:
+    if value == "auto":
+        return value
+    if not isinstance(value, dict) or not value:
+        raise ConfigError(f'features: must be "auto" or {{name: expression}}, is {_shown(value)}')
+    for name, expression in value.items():
+        if not isinstance(name, str) or not isinstance(expression, str):
+            raise ConfigError(f"features.{name}: must be an expression like log_return(price)")
+    return types.MappingProxyType(dict(value))
+
+
+def _value(hint: Any, value: Any, where: str, limits: Mapping[str, Any]) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return _value(next(a for a in arguments if a is not type(None)), value, where, limits)
+    if origin is Literal:
+        if value not in arguments:
+            raise ConfigError(
+                f"{where}: must be one of {', '.join(map(str, arguments))}, is {_shown(value)}"
+            )
+        return value
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ConfigError(f"{where}: must be a list like [32, 16], is {_shown(value)}")
+        return tuple(
+            _value(arguments[0], item, f"{where}[{i}]", limits) for i, item in enumerate(value)
+        )
+    if hint is float and isinstance(value, str):
+        # YAML 1.1 reads 1e-4 as text; everyone who writes it means the number.
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"{where}: must be {_NAMES[hint]}, is {_shown(value)}")
+    low, high = limits.get("low"), limits.get("high")
+    if (low is not None and not value >= low) or (high is not None and not value <= high):
+        bounds = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
+        raise ConfigError(f"{where}: must be {bounds}, is {value}")
+    return value
+
+
+_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _shown(value: Any) -> str:
+    return "empty" if value is None else f"{value!r:.60}"
+
+
+def _is_text(sections: list[str], option: str) -> bool:
+    cls: Any = Config
+    for name in [*sections, option]:
+        hint = typing.get_type_hints(cls).get(name) if dataclasses.is_dataclass(cls) else None
+        cls = hint
+    return cls is str or cls == (str | None)

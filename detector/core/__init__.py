@@ -1,0 +1,1 @@
+"""The pure rooms: no I/O, clock, environment, metrics, Kafka or TensorFlow."""

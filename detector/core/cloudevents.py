@@ -1,0 +1,68 @@
+"""Alerts as CloudEvents 1.0 (structured mode, JSON); schemas/alert.schema.json describes them.
+
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from detector.core.alerts import Alert
+from detector.core.ticks import Float32
+
+CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
+TYPE_PREFIX = "io.detector.alert."
+
+
+def encode_alert(alert: Alert, *, source: str, detected_ns: int) -> bytes:
+    """The message value. detected_ns: when it was found, nanoseconds since the epoch; the only
+    part that differs when the same ticks are processed again."""
+    event: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": alert.id,
+        "source": source,
+        "type": TYPE_PREFIX + alert.state.name.lower(),
+        "subject": alert.series,
+        "time": rfc3339(alert.time_ns),
+        "datacontenttype": "application/json",
+        "data": {
+            "alert_id": alert.alert_id,
+            "kind": alert.kind,
+            "series": alert.series,
+            "state": alert.state.name.lower(),
+            "severity": alert.severity.name.lower(),
+            "score": alert.score,
+            "peak_score": alert.peak_score,
+            "threshold": alert.threshold,
+            "contributions": dict(alert.contributions),
+            "features": list(alert.contributions),
+            "observed": _rows(alert.observed),
+            "expected": _rows(alert.expected),
+            "event_time": rfc3339(alert.time_ns),
+            "opened_time": rfc3339(alert.opened_ns),
+            "received_time": rfc3339(alert.received_ms * 10**6),
+            "detected_time": rfc3339(detected_ns),
+            "input": {
+                "topic": alert.topic,
+                "partition": alert.partition,
+                "offset": alert.offset,
+                "index": alert.index,
+            },
+            "model_version": alert.model_version,
+        },
+    }
+    return msgspec.json.encode(event)
+
+
+def rfc3339(ns: int) -> str:
+    """UTC with the nanoseconds kept: 2014-05-02T12:30:00.123456789Z."""
+    seconds, rest = divmod(ns, 10**9)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+def _rows(window: Float32) -> list[list[float]]:
+    """(length, features) as lists, with the digits a float32 has and no more."""
+    return [[float(f"{x:.7g}") for x in row] for row in window.tolist()]

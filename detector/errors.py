@@ -1,0 +1,47 @@
+"""What can go wrong, named by what the operator must do; each carries its exit code.
+
+Exit codes follow sysexits.h: 64 usage, 65 bad data, 69 broker unavailable, 70 internal,
+78 configuration.
+"""
+
+from __future__ import annotations
+
+
+class DetectorError(Exception):
+    """A failure with one clear line for the operator."""
+
+    exit_code = 70
+
+
+class UsageError(DetectorError):
+    """The command line asks for something that cannot be: correct the command."""
+
+    exit_code = 64
+
+
+class DataError(DetectorError):
+    """The given data cannot be used: the message says what is needed."""
+
+    exit_code = 65
+
+
+class ArtifactError(DetectorError):
+    """The model directory is missing, damaged or does not fit: train again or name another."""
+
+    exit_code = 65
+
+
+class BrokerError(DetectorError):
+    """The broker cannot be reached, lacks a topic or refused: check it and start again."""
+
+    exit_code = 69
+
+
+class TransactionError(BrokerError):
+    """A transaction ended with unknown outcome: reopen, go back to the committed offsets."""
+
+
+class ConfigError(DetectorError):
+    """The configuration is wrong: the message names the key."""
+
+    exit_code = 78

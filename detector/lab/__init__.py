@@ -1,0 +1,1 @@
+"""Data files, simulated faults, event measures, the demo and the benchmarks."""

@@ -1,0 +1,1 @@
+"""Architectures, training and export. TensorFlow lives here and nowhere else."""

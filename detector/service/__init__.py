@@ -1,0 +1,1 @@
+"""The daemon around the pipeline: loop, metrics, HTTP, logs."""

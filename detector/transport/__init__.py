@@ -1,0 +1,1 @@
+"""Where ticks come from and alerts go: Kafka, or one SQLite file."""

@@ -18,19 +18,19 @@ start    runs the node in the background and prints its bootstrap address when i
 
 defaults: DIR ${XDG_STATE_HOME:-~/.local/state}/detector/kafka, port 9092, controller port = port + 1
 environment: JAVA_HOME              the Java to use
-             DETECTOR_KAFKA_CACHE   where the jars go (${XDG_CACHE_HOME:-~/.cache}/detector/kafka)
-             DETECTOR_KAFKA_HEAP    the JVM heap (512m)
-             DETECTOR_KAFKA_START_S deadline of start in seconds (90)
-             DETECTOR_KAFKA_STOP_S  deadline of stop before SIGKILL (30)
+             KAFKA_SH_CACHE         where the jars go (${XDG_CACHE_HOME:-~/.cache}/detector/kafka)
+             KAFKA_SH_HEAP          the JVM heap (512m)
+             KAFKA_SH_START_S       deadline of start in seconds (90)
+             KAFKA_SH_STOP_S        deadline of stop before SIGKILL (30)
 exit codes: 0 done, 1 failed, 3 not running (status), 64 usage, 69 java or mvn missing or too old
 USAGE
 }
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
-cache=${DETECTOR_KAFKA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/detector/kafka}
-heap=${DETECTOR_KAFKA_HEAP:-512m}
-start_s=${DETECTOR_KAFKA_START_S:-90}
-stop_s=${DETECTOR_KAFKA_STOP_S:-30}
+cache=${KAFKA_SH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/detector/kafka}
+heap=${KAFKA_SH_HEAP:-512m}
+start_s=${KAFKA_SH_START_S:-90}
+stop_s=${KAFKA_SH_STOP_S:-30}
 java=java
 [[ -z ${JAVA_HOME:-} ]] || java=$JAVA_HOME/bin/java
 # A changed pom.xml gets a folder of its own, so an old cache is never taken for a new one.

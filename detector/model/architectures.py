@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from detector.model.export import LstmWeights, NetworkWeights
+from detector.model.export import LstmWeights, NetworkWeights, decoder_units
 
 
 def reconstruction(
@@ -40,12 +40,6 @@ def reconstruction(
     # Dense on the last axis is one matrix product; TimeDistributed would be one a time step.
     output = layers.Dense(features, name="dense")(hidden)
     return keras.Model(windows, output, name="reconstruction")
-
-
-def decoder_units(units: Sequence[int]) -> tuple[int, ...]:
-    """The encoder's widths backwards, without the bottleneck: [32, 16] -> (32,). A single
-    layer mirrors itself: [16] -> (16,)."""
-    return tuple(reversed(units[:-1])) or (units[0],)
 
 
 def network_weights(network: keras.Model, activation: str) -> NetworkWeights:

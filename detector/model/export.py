@@ -48,6 +48,12 @@ class NetworkWeights:
     dense: tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
+def decoder_units(units: Sequence[int]) -> tuple[int, ...]:
+    """The encoder's widths backwards, without the bottleneck: [32, 16] -> (32,). A single
+    layer mirrors itself: [16] -> (16,)."""
+    return tuple(reversed(units[:-1])) or (units[0],)
+
+
 @dataclass(frozen=True, slots=True)
 class Scaling:
     """x -> squash * asinh((x - center) / scale / squash); center, scale: (features,).

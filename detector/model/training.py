@@ -19,7 +19,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before the import: it is r
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from detector.core.features import FeatureSet
 from detector.core.runs import RunCollector, WindowSet
@@ -85,7 +84,6 @@ def train(
     _require_enough(fitting, validating, calibrating, recipe)
 
     keras.utils.set_random_seed(recipe.seed)
-    tf.config.experimental.enable_op_determinism()
     used = fitting.rows[_rows_of(fitting, _SCALING_ROWS)]
     scaling, constant = fit_scaling(used, squash=recipe.squash)
     if len(constant) == len(features.names):

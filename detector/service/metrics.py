@@ -20,6 +20,7 @@ from prometheus_client import (
     Info,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
 )
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -27,6 +28,8 @@ from prometheus_client.registry import Collector
 from detector import __version__
 from detector.core.alerts import Alert, Severity, State
 from detector.core.ticks import REJECT_REASONS, Float64, Outcome
+
+disable_created_metrics()  # a _created series beside every counter doubles the scrape
 
 _SECONDS = (
     50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 0.5,

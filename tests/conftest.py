@@ -12,7 +12,7 @@ from tests.kafka_broker import KafkaBroker, kafka_unavailable_reason
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[KafkaBroker]:
-    """A real Kafka for the whole session. Skips with one line where none can be had, fails in CI."""
+    """A real Kafka for the session; where none can be had: skips, in CI fails."""
     reason = kafka_unavailable_reason()
     if reason is not None:
         if os.environ.get("CI") == "true":

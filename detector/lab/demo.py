@@ -8,12 +8,10 @@ the windows, which the metrics endpoint tells.
 from __future__ import annotations
 
 import csv
-import signal
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +24,7 @@ import yaml
 
 from detector.config import Config, load_config
 from detector.errors import DetectorError
+from detector.lab.daemon_process import DaemonProcess, sum_samples
 from detector.lab.evaluate import EventScore, OpenedAlert, score_events
 from detector.lab.publishing import Pacer
 from detector.lab.simulate import FEATURES, FIELDS, Simulation, rows, simulate
@@ -37,7 +36,6 @@ _TRAINING_TICKS = 7_000  # a series
 _LIVE_TICKS = 9_000  # a series
 _FAULTS_PER_KIND = 4
 _RATE = 4_000.0  # ticks a second
-_READY_S = 30.0
 _DRAIN_S = 60.0
 
 Say = Callable[[str], None]
@@ -96,29 +94,21 @@ def run_demo(directory: Path, *, seed: int, say: Say, show: Show) -> DemoResult:
     )
     broker = make_broker(config)
     prepare_topics(config, broker)
-    log_path = directory / "daemon.log"
-    with log_path.open("wb") as log:
-        daemon = subprocess.Popen(
-            [sys.executable, "-m", "detector", "run", "--config", config_path, "--model", model],
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-        )
-        subscription = _Subscription([], threading.Event())
-        follower = threading.Thread(target=_follow, args=(config, subscription, show))
+    subscription = _Subscription([], threading.Event())
+    follower = threading.Thread(target=_follow, args=(config, subscription, show))
+    with DaemonProcess(config_path, model, directory / "daemon.log") as daemon:
+        daemon.wait_ready()
+        say(f"the daemon is ready; its metrics are at {daemon.address}/metrics")
+        follower.start()
         try:
-            address = _wait_ready(daemon, log_path)
-            say(f"the daemon is ready; its metrics are at {address}/metrics")
-            follower.start()
             say(f"publishing {len(live)} ticks with {len(live.faults)} faults")
             _publish(config, live)
-            windows = _wait_drained(daemon, address, len(live))
+            metrics = daemon.wait_accounted(len(live), _DRAIN_S)
+            windows = int(sum_samples(metrics, "detector_windows_scored_total"))
         finally:
-            _end(daemon)
+            daemon.stop()  # commits the last alerts
             subscription.stop.set()
-            if follower.ident is not None:
-                follower.join()
-    if daemon.returncode != 0:
-        raise DetectorError(f"the daemon ended with {daemon.returncode}; see {log_path}")
+            follower.join()
     if subscription.failure is not None:
         raise subscription.failure
     return _result(live, windows, subscription.seen, config, time.monotonic() - started)
@@ -138,7 +128,7 @@ def _write_config(directory: Path) -> Path:
     tree = {
         "transport": "embedded",
         "features": FEATURES,
-        "training": {"epochs": 14, "patience": 4, "windows_per_epoch": 20_000},
+        "training": {"epochs": 8, "patience": 4, "windows_per_epoch": 16_000},
         "threshold": {"method": "pot", "false_alarms_per_window": 1e-5},
         "embedded": {"path": str(directory / "demo.sqlite")},
         "http": {"port": 0},
@@ -152,20 +142,6 @@ def _command(arguments: Sequence[str | Path]) -> None:
     done = subprocess.run([sys.executable, "-m", "detector", *arguments], stdout=sys.stderr)
     if done.returncode != 0:
         raise DetectorError(f"`detector {arguments[0]}` ended with {done.returncode}")
-
-
-def _wait_ready(daemon: subprocess.Popen[bytes], log_path: Path) -> str:
-    deadline = time.monotonic() + _READY_S
-    while time.monotonic() < deadline:
-        if daemon.poll() is not None:
-            break
-        for line in log_path.read_text().splitlines():
-            if " serving " in line:
-                address = line.rpartition("address=")[2]
-                if _get(f"{address}/readyz") is not None:
-                    return address
-        time.sleep(0.05)
-    raise DetectorError(f"the daemon is not ready: {log_path.read_text()[-2000:]}")
 
 
 def _publish(config: Config, live: Simulation) -> None:
@@ -185,46 +161,21 @@ def _publish(config: Config, live: Simulation) -> None:
         publisher.close()
 
 
-def _wait_drained(daemon: subprocess.Popen[bytes], address: str, ticks: int) -> int:
-    """Wait until every tick is accounted for by the metrics; returns the windows scored."""
-    deadline = time.monotonic() + _DRAIN_S
-    seen = windows = 0.0
-    while time.monotonic() < deadline and daemon.poll() is None:
-        text = _get(f"{address}/metrics") or ""
-        seen = sum_samples(text, "detector_ticks_total")
-        windows = sum_samples(text, "detector_windows_scored_total")
-        if seen == ticks:
-            time.sleep(0.3)  # lets the subscriber see the last alert
-            return int(windows)
-        time.sleep(0.1)
-    raise DetectorError(f"{ticks} ticks were published, the metrics account for {seen:.0f}")
-
-
-def sum_samples(exposition: str, name: str) -> float:
-    """The sum of a metric's samples in Prometheus' text format."""
-    lines = (line.rpartition(" ") for line in exposition.splitlines())
-    return sum(float(v) for left, _, v in lines if left.partition("{")[0] == name)
-
-
-def _get(url: str) -> str | None:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            text: str = answer.read().decode()
-            return text
-    except OSError:
-        return None
-
-
 def _follow(config: Config, subscription: _Subscription, show: Show) -> None:
     try:
         reader = make_broker(config).reader(config.alerts.topic, from_beginning=True)
         try:
-            while not subscription.stop.is_set():
-                for record in reader.poll(timeout_s=0.2):
+            ending = False
+            while True:
+                records = reader.poll(timeout_s=0.2)
+                for record in records:
                     seen_s = time.time()
                     alert = _alert(record)
                     subscription.seen.append((alert, seen_s))
                     show(alert, seen_s)
+                if ending and not records:
+                    return
+                ending = subscription.stop.is_set()  # then once more, for what came last
         finally:
             reader.close()
     except BaseException as error:  # noqa: BLE001 - carried to the main thread, raised there
@@ -234,16 +185,6 @@ def _follow(config: Config, subscription: _Subscription, show: Show) -> None:
 def _alert(record: Record) -> dict[str, Any]:
     event: dict[str, Any] = msgspec.json.decode(record.value or b"")
     return event
-
-
-def _end(daemon: subprocess.Popen[bytes]) -> None:
-    if daemon.poll() is None:
-        daemon.send_signal(signal.SIGTERM)
-        try:
-            daemon.wait(20)
-        except subprocess.TimeoutExpired:
-            daemon.kill()
-            daemon.wait()
 
 
 def _result(

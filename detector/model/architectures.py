@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
-from keras import layers
 
+from detector.model.backend import keras
 from detector.model.export import LstmWeights, NetworkWeights, decoder_units
 
 
@@ -26,19 +25,19 @@ def reconstruction(
     windows = keras.Input((length, features), name="windows")
     hidden = windows
     for i, width in enumerate(units):
-        hidden = layers.LSTM(
+        hidden = keras.layers.LSTM(
             width,
             activation=activation,
             return_sequences=i < len(units) - 1,
             name=f"encoder_{i}",
         )(hidden)
-    hidden = layers.RepeatVector(length, name="repeat")(hidden)  # (n, length, units[-1])
+    hidden = keras.layers.RepeatVector(length, name="repeat")(hidden)  # (n, length, units[-1])
     for i, width in enumerate(decoder_units(units)):
-        hidden = layers.LSTM(
+        hidden = keras.layers.LSTM(
             width, activation=activation, return_sequences=True, name=f"decoder_{i}"
         )(hidden)
     # Dense on the last axis is one matrix product; TimeDistributed would be one a time step.
-    output = layers.Dense(features, name="dense")(hidden)
+    output = keras.layers.Dense(features, name="dense")(hidden)
     return keras.Model(windows, output, name="reconstruction")
 
 

@@ -2,8 +2,9 @@
 
 Where the tail begins is chosen from the data: the largest of a few shares of the scores whose
 fit a Kolmogorov-Smirnov test finds good, else the best of them (in short what Bader, Yan and
-Zhang 2018 propose in "Automated threshold selection for extreme value analysis"). A share that is too large mixes the body of the
-distribution into the tail, and an extrapolation from it can be off by far.
+Zhang 2018 propose in "Automated threshold selection for extreme value analysis"). A share that
+is too large mixes the body of the distribution into the tail, and an extrapolation from it can
+be off by far.
 """
 
 from __future__ import annotations

@@ -47,6 +47,11 @@ class NetworkWeights:
     decoder: tuple[LstmWeights, ...]
     dense: tuple[NDArray[np.float32], NDArray[np.float32]]
 
+    def parameters(self) -> int:
+        layers = (*self.encoder, *self.decoder)
+        recurrent = sum(w.kernel.size + w.recurrent.size + w.bias.size for w in layers)
+        return recurrent + sum(w.size for w in self.dense)
+
 
 def decoder_units(units: Sequence[int]) -> tuple[int, ...]:
     """The encoder's widths backwards, without the bottleneck: [32, 16] -> (32,). A single

@@ -15,9 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before the import: it is read there
-
-import keras
 import numpy as np
 
 from detector.core.features import FeatureSet
@@ -27,6 +24,7 @@ from detector.core.threshold import Tail
 from detector.core.ticks import Float32
 from detector.errors import DataError
 from detector.model import architectures
+from detector.model.backend import keras
 from detector.model.calibration import FEWEST_EXCESSES, fit_tail
 from detector.model.export import NetworkWeights, Scaling, encoder_graph, scorer_graph
 from detector.model.scaling import apply_scaling, fit_scaling

@@ -276,7 +276,7 @@ def _features(value: Any) -> Any:
     for name, expression in value.items():
         if not isinstance(name, str) or not isinstance(expression, str):
             raise ConfigError(f"features.{name}: must be an expression like log_return(price)")
-    return types.MappingProxyType(dict(value))
+    return dict(value)
 
 
 def _value(hint: Any, value: Any, where: str, limits: Mapping[str, Any]) -> Any:

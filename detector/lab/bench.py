@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import multiprocessing
 import os
 import resource
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -321,15 +321,12 @@ def _measure_delays(
 ) -> list[float]:
     """From the broker's timestamp of the tick to a subscriber's sight of the alert, in ms."""
     reader = make_broker(config).reader(config.alerts.topic, from_beginning=False)
-    failure: list[BaseException] = []
-
-    def publish() -> None:
-        try:
-            _publish(config, ticks, rate=rate, spikes=True, first=first)
-        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
-            failure.append(error)
-
-    publisher = threading.Thread(target=publish)
+    # A process of its own: in one with the subscriber they would wait for each other's turn.
+    publisher = multiprocessing.get_context("spawn").Process(
+        target=_publish,
+        args=(config, ticks),
+        kwargs={"rate": rate, "spikes": True, "first": first},
+    )
     publisher.start()
     delays_ms = []
     try:
@@ -343,8 +340,8 @@ def _measure_delays(
     finally:
         publisher.join()
         reader.close()
-    if failure:
-        raise failure[0]
+    if publisher.exitcode != 0:
+        raise DetectorError(f"the publisher ended with {publisher.exitcode}")
     if not delays_ms:
         raise DetectorError("no alert came: the benchmark measured nothing")
     return delays_ms

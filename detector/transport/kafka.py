@@ -83,7 +83,10 @@ class KafkaBroker:
                     name: {
                         "num_partitions": settings.partitions if name in partitioned else 1,
                         "replication_factor": settings.replication_factor,
-                        "configs": _STATE_TOPIC if name == topics.state else {},
+                        "configs": {
+                            topics.ticks: _TICKS_TOPIC,
+                            topics.state: _STATE_TOPIC,
+                        }.get(name, {}),
                     }
                     for name in missing
                 },
@@ -106,6 +109,8 @@ class KafkaBroker:
         return _KafkaReader(self._settings, topic, from_beginning)
 
 
+#: The broker's own time: tick-to-alert then starts when the tick is in the log.
+_TICKS_TOPIC = {"message.timestamp.type": "LogAppendTime"}
 _STATE_TOPIC = {
     "cleanup.policy": "compact",
     "segment.bytes": str(32 * 1024 * 1024),

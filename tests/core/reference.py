@@ -1,0 +1,245 @@
+"""The detector's rules written a second time: slow, obvious, one tick after the other.
+
+The pipeline works on columns and batches; this works on one tick and a dictionary. Where the
+two disagree, one of them is wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from detector.core.alerts import AlertPolicy
+from detector.core.pipeline import Pipeline, PipelinePolicy
+from detector.core.ticks import Float32, Outcome, TickBatch
+
+FLOAT32_LIMIT = float(np.finfo(np.float32).max) / 4
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One tick, as a person would write it down."""
+
+    series: str
+    time_ns: int
+    values: tuple[float, ...]
+    offset: int
+    partition: int = 0
+    index: int = 0
+    received_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureModel:
+    """A feature set as expressions and, independently, as Python.
+
+    usable: whether a tick with these values can be used at all
+    row: the features of a tick, given the tick before it in its run (None: it is the first)
+    """
+
+    expressions: Mapping[str, str]
+    usable: Callable[[Sequence[float]], bool]
+    row: Callable[[Tick, Tick | None], list[float] | None]
+
+
+def _finite(values: Sequence[float]) -> bool:
+    return all(math.isfinite(v) for v in values)
+
+
+def _levels(tick: Tick, _: Tick | None) -> list[float]:
+    price, size = tick.values
+    return [price, math.copysign(math.log1p(abs(size)), size)]
+
+
+def _looking_back(tick: Tick, before: Tick | None) -> list[float] | None:
+    if before is None:
+        return None
+    (bid, ask), (old_bid, old_ask) = tick.values, before.values
+    return [
+        math.log((bid + ask) / 2) - math.log((old_bid + old_ask) / 2),
+        ask - bid,
+        (tick.time_ns - before.time_ns) * 1e-9,
+        abs(bid - old_bid),
+    ]
+
+
+#: Features of a tick alone, and features that need the tick before.
+LEVELS = FeatureModel({"price": "value(price)", "size": "signed_log(size)"}, _finite, _levels)
+LOOKING_BACK = FeatureModel(
+    {
+        "return": "log_return(mid(bid, ask))",
+        "spread": "spread(bid, ask)",
+        "pause": "interarrival()",
+        "step": "abs(diff(bid))",
+    },
+    lambda v: _finite(v) and v[0] + v[1] > 0,
+    _looking_back,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a subscriber must be able to rely on in an alert."""
+
+    id: str
+    alert_id: str
+    state: str
+    severity: str
+    series: str
+    partition: int
+    offset: int
+    index: int
+    time_ns: int
+    opened_ns: int
+    received_ms: int
+    score: float
+    peak: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one tick."""
+
+    outcome: Outcome
+    score: float | None = None
+    window: Float32 | None = None
+    event: Event | None = None
+    reason: str | None = None
+
+
+@dataclass(slots=True)
+class LifecycleReference:
+    """m of n to open, k in a row to resolve, escalated once; one series, one score at a time."""
+
+    policy: AlertPolicy
+    threshold: float
+    severity: str | None = None
+    peak: float = 0.0
+    _below: int = 0
+    _exceeded: deque[bool] = field(default_factory=deque)
+
+    def feed(self, score: float) -> tuple[str, str, float] | None:
+        """(state, severity, peak) if this window changes something."""
+        policy, threshold = self.policy, self.threshold
+        exceeds = score > threshold
+        critical = score > threshold * policy.critical_ratio
+        self._exceeded.append(exceeds)
+        while len(self._exceeded) > policy.of_last:
+            self._exceeded.popleft()
+        self._below = self._below + 1 if score <= threshold * policy.resolve_ratio else 0
+        if self.severity is None:
+            if exceeds and sum(self._exceeded) >= policy.open_after:
+                self.severity = "CRITICAL" if critical else "WARNING"
+                self.peak = score
+                return "OPENED", self.severity, self.peak
+            return None
+        self.peak = max(self.peak, score)
+        if self._below >= policy.resolve_after:
+            was, peak = self.severity, self.peak
+            self.severity, self.peak = None, 0.0
+            return "RESOLVED", was, peak
+        if self.severity == "WARNING" and critical:
+            self.severity = "CRITICAL"
+            return "ESCALATED", self.severity, self.peak
+        return None
+
+
+@dataclass(slots=True)
+class _Series:
+    lifecycle: LifecycleReference
+    newest: Tick | None = None
+    run: list[list[float]] = field(default_factory=list)
+    alert_id: str = ""
+    opened_ns: int = 0
+
+
+class DetectorReference:
+    """Feed it ticks one by one. errors: one window (1, length, features) -> (1, features)."""
+
+    def __init__(
+        self,
+        policy: PipelinePolicy,
+        features: FeatureModel,
+        errors: Callable[[Float32], Float32],
+    ) -> None:
+        self.policy, self.features, self.errors = policy, features, errors
+        self.series: dict[tuple[int, str], _Series] = {}
+
+    def feed(self, tick: Tick) -> Verdict:
+        policy, name = self.policy, (tick.partition, tick.series)
+        if name not in self.series:
+            if len(self.series) == policy.max_series:
+                return Verdict(Outcome.REJECTED, reason="series_limit")
+            lifecycle = LifecycleReference(policy.alerts, policy.threshold)
+            self.series[name] = _Series(lifecycle)
+        state = self.series[name]
+        if not self.features.usable(tick.values):
+            return Verdict(Outcome.REJECTED, reason="not_finite")
+        before = state.newest
+        if before is not None:
+            if tick.time_ns < before.time_ns:
+                return Verdict(Outcome.LATE)
+            if (tick.time_ns, tick.values) == (before.time_ns, before.values):
+                return Verdict(Outcome.DUPLICATE)
+            gap_ns = tick.time_ns - before.time_ns
+            if policy.max_gap_s is not None and gap_ns > policy.max_gap_s * 1e9:
+                before = None
+        if before is None:
+            state.run = []
+        state.newest = tick
+        row = self.features.row(tick, before)
+        if row is not None:
+            state.run.append([max(-FLOAT32_LIMIT, min(FLOAT32_LIMIT, x)) for x in row])
+        beyond = len(state.run) - policy.length
+        if beyond < 0:
+            return Verdict(Outcome.WARMING)
+        if beyond % policy.stride:
+            return Verdict(Outcome.STRIDED)
+        window = np.array(state.run[-policy.length :], np.float32)[None]
+        score = float(np.mean(self.errors(window)[0].astype(np.float64)))
+        return Verdict(Outcome.SCORED, score, window[0], self._event(state, tick, score))
+
+    def _event(self, state: _Series, tick: Tick, score: float) -> Event | None:
+        change = state.lifecycle.feed(score)
+        if change is None:
+            return None
+        parts = [self.policy.topic, tick.partition, tick.offset, tick.index, tick.series]
+        text = "\0".join([*map(str, parts), "reconstruction_error"])
+        event_id = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        if change[0] == "OPENED":
+            state.alert_id, state.opened_ns = event_id, tick.time_ns
+        return Event(
+            id=event_id,
+            alert_id=state.alert_id,
+            state=change[0],
+            severity=change[1],
+            series=tick.series,
+            partition=tick.partition,
+            offset=tick.offset,
+            index=tick.index,
+            time_ns=tick.time_ns,
+            opened_ns=state.opened_ns,
+            received_ms=tick.received_ms,
+            score=score,
+            peak=change[2],
+        )
+
+
+def batch_of(pipeline: Pipeline, ticks: Sequence[Tick]) -> TickBatch:
+    """Ticks as the columns a pipeline takes."""
+    slots = [int(pipeline.series.slots(t.partition, [t.series])[0]) for t in ticks]
+    fields = len(pipeline.features.fields)
+    return TickBatch(
+        slot=np.array(slots, np.int64),
+        time_ns=np.array([t.time_ns for t in ticks], np.int64),
+        values=np.array([t.values for t in ticks], np.float64).reshape(len(ticks), fields),
+        partition=np.array([t.partition for t in ticks], np.int32),
+        offset=np.array([t.offset for t in ticks], np.int64),
+        index=np.array([t.index for t in ticks], np.int32),
+        received_ms=np.array([t.received_ms for t in ticks], np.int64),
+    )

@@ -1,0 +1,77 @@
+"""Random streams of ticks that meet every rule: repeats, late ticks, gaps, NaN, outliers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from hypothesis import strategies as st
+
+from tests.core.reference import Tick
+
+START_NS = 1_700_000_000_000_000_000
+#: Seconds from the newest tick of the series to the next; above MAX_GAP_S is a gap.
+MAX_GAP_S = 5.0
+_STEPS_S = (1.0, 0.0, -1.0, 0.25, 1.0, 5.0, 5.5, 60.0)
+#: Ordinary values mostly, so that windows fill; then outliers of several sizes, and none at all.
+_VALUES = (
+    (1.0, 1.5),
+    (1.1, 1.4),
+    (0.9, 1.6),
+    (1.0, 1.0),
+    (30.0, 1.5),
+    (500.0, 800.0),
+    (1e9, 2.0),
+    (0.0, -0.0),
+    (-3.0, 1.0),
+    (math.nan, 1.0),
+    (1.0, math.inf),
+    (1e308, 1.7e308),
+)
+_SERIES = ((0, "a"), (0, "b"), (1, "a"), (1, "ü"), (2, "late"))
+_CODES = len(_STEPS_S) * len(_VALUES) * len(_SERIES)
+
+#: Odds of each choice: mostly steady ticks of few series, or nothing would ever be scored.
+_STEADY = tuple(
+    series + len(_SERIES) * (step + len(_STEPS_S) * value)
+    for series in range(2)
+    for step in (0, 3, 4)
+    for value in range(6)
+)
+
+
+def streams(*, max_size: int = 120) -> st.SearchStrategy[list[Tick]]:
+    """Ticks of up to five series in three partitions, each partition in order of offset."""
+    code = st.sampled_from(_STEADY) | st.integers(0, _CODES - 1) | st.sampled_from(_STEADY)
+    return st.lists(code, max_size=max_size).map(ticks_of)
+
+
+def ticks_of(codes: Sequence[int]) -> list[Tick]:
+    """Ticks from numbers, each of which picks a series, a step in time and values."""
+    newest: dict[tuple[int, str], int] = {}
+    offsets: dict[int, int] = {}
+    ticks = []
+    for code in codes:
+        rest, series = divmod(code, len(_SERIES))
+        value, step = divmod(rest, len(_STEPS_S))
+        partition, name = _SERIES[series]
+        time_ns = newest.get((partition, name), START_NS) + round(_STEPS_S[step] * 1e9)
+        newest[partition, name] = max(time_ns, newest.get((partition, name), time_ns))
+        offset = offsets.get(partition, 40)
+        # Two ticks to a record now and then.
+        index = code % 2 if offset > 40 else 0
+        offset -= index
+        offsets[partition] = offset + 1
+        ticks.append(
+            Tick(name, time_ns, _VALUES[value], offset, partition, index, START_NS // 10**6)
+        )
+    return ticks
+
+
+def cut(ticks: Sequence[Tick], at: Sequence[int]) -> list[list[Tick]]:
+    """A stream in batches that end at the given positions."""
+    borders = [0, *sorted(min(a, len(ticks)) for a in at), len(ticks)]
+    return [list(ticks[a:b]) for a, b in zip(borders[:-1], borders[1:], strict=True)]
+
+
+cuts = st.lists(st.integers(0, 120), max_size=12)

@@ -1,0 +1,196 @@
+"""Commands and daemons as processes of their own, and waiting with a deadline.
+
+Knows how to start `python -m detector`, and ends every process it started. Must not know what
+the tests send or expect.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+POLL_S = 0.02
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def wait_for(condition: Callable[[], bool], what: str, *, timeout_s: float = 60.0) -> None:
+    """Return when the condition holds; AssertionError saying what was awaited if it never does."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() >= deadline_s:
+            raise AssertionError(f"not within {timeout_s:g} s: {what}")
+        time.sleep(POLL_S)
+
+
+def write_config(path: Path, tree: Mapping[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(dict(tree), sort_keys=False))
+    return path
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This environment without the options of somebody's own detector, and with extra."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("DETECTOR_")}
+    return kept | dict(extra or {})
+
+
+def detector(
+    *arguments: str | Path,
+    cwd: Path,
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float = 120.0,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "detector", *map(str, arguments)],
+        cwd=cwd,
+        env=clean_environment(environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def samples(exposition: str) -> Samples:
+    """Every sample of a scrape by name and sorted labels."""
+    return {
+        (s.name, tuple(sorted(s.labels.items()))): s.value
+        for family in text_string_to_metric_families(exposition)
+        for s in family.samples
+    }
+
+
+def total(found: Samples, name: str, **labels: str) -> float:
+    """The sum of a metric's samples that carry these labels."""
+    wanted = set(labels.items())
+    return sum(v for (n, have), v in found.items() if n == name and wanted <= set(have))
+
+
+def by_label(found: Samples, name: str, label: str) -> dict[str, float]:
+    """A metric's samples by one label; those at zero are left out."""
+    result: dict[str, float] = {}
+    for (n, have), value in found.items():
+        if n == name and value:
+            key = dict(have)[label]
+            result[key] = result.get(key, 0.0) + value
+    return result
+
+
+class RunningDaemon:
+    """`detector run` in a process, its log in a file; a context that leaves no process behind.
+
+    command: what to start instead of `python -m detector`, for a run that is watched.
+    """
+
+    def __init__(
+        self,
+        config: Path,
+        model: Path,
+        *,
+        cwd: Path,
+        environment: Mapping[str, str] | None = None,
+        command: Sequence[str] = (sys.executable, "-m", "detector"),
+    ) -> None:
+        self._command = [*command, "run", "--config", str(config), "--model", str(model)]
+        self._cwd, self._environment = cwd, clean_environment(environment)
+        self._log = cwd / f"daemon-{time.monotonic_ns()}.log"
+        self._output = self._log.with_suffix(".out")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.address = ""
+
+    def __enter__(self) -> RunningDaemon:
+        with self._log.open("wb") as log, self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=self._cwd,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=log,
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait(30)
+
+    def wait_ready(self, *, timeout_s: float = 60.0) -> None:
+        def ready() -> bool:
+            self._must_run()
+            found = re.search(r"serving address=(\S+)", self.log())
+            self.address = found[1] if found else ""
+            return bool(self.address) and self.get("/readyz")[0] == 200
+
+        wait_for(ready, "the daemon is ready", timeout_s=timeout_s)
+
+    def wait_accounted(self, ticks: int, *, timeout_s: float = 120.0) -> Samples:
+        """The metrics, once they account for that many ticks or more."""
+        found: Samples = {}
+
+        def accounted() -> bool:
+            nonlocal found
+            self._must_run()
+            found = self.metrics()
+            return total(found, "detector_ticks_total") >= ticks
+
+        try:
+            wait_for(accounted, "", timeout_s=timeout_s)
+        except AssertionError:
+            seen = by_label(found, "detector_ticks_total", "outcome")
+            raise AssertionError(
+                f"{ticks} ticks were published, after {timeout_s:g} s the metrics account for "
+                f"{seen}; {self.log()[-2000:]}"
+            ) from None
+        return found
+
+    def metrics(self) -> Samples:
+        return samples(self.get("/metrics")[1])
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body; status 0 while nobody answers."""
+        try:
+            with urllib.request.urlopen(self.address + path, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def terminate(self, *, timeout_s: float = 30.0) -> int:
+        """SIGTERM; the exit code. TimeoutExpired if it does not end."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(timeout_s)
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def output(self) -> str:
+        return self._output.read_text()
+
+    def _must_run(self) -> None:
+        assert self._process is not None
+        code = self._process.poll()
+        if code is not None:
+            raise AssertionError(f"the daemon ended with {code}: {self.log()[-2000:]}")

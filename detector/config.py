@@ -98,7 +98,7 @@ class DeadLettersConfig:
 @dataclass(frozen=True, slots=True)
 class DeliveryConfig:
     commit_interval_ms: int = _limited(100, 1, 60_000)
-    max_poll_records: int = _limited(4096, 1)
+    max_poll_records: int = _limited(1024, 1)
     retry_timeout_s: float = _limited(60.0, 0)
     start: Literal["earliest", "latest"] = "earliest"
 

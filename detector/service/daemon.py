@@ -80,6 +80,7 @@ class Daemon:
         self._joined = False
         self._failures = 0
         self._newest_ns: int | None = None
+        self._lagging: set[int] = set()
 
     def stop(self) -> None:
         """Ask the loop to commit what it has and return; safe in a signal handler."""
@@ -183,6 +184,7 @@ class Daemon:
             raise TransactionError(f"partitions {sorted(lost)} left with uncommitted work")
         for partition in lost:
             self._pipeline.forget(partition)
+            self._forget_lag(partition)
 
     def _process(self, blocks: list[RecordBlock]) -> None:
         pending = self._pending
@@ -272,9 +274,16 @@ class Daemon:
                 alert_id=alert.alert_id,
             )
 
+    def _forget_lag(self, partition: int) -> None:
+        """Another worker reports a partition that left; ours would stand still for ever."""
+        if partition in self._lagging:
+            self._lagging.discard(partition)
+            self._metrics.lag.remove(self._pipeline.policy.topic, str(partition))
+
     def _set_gauges(self) -> None:
         metrics, pipeline = self._metrics, self._pipeline
         for partition, records in self._worker.lag().items():
+            self._lagging.add(partition)
             metrics.lag.labels(pipeline.policy.topic, str(partition)).set(records)
         if self._newest_ns is not None:
             metrics.last_tick.set(self._newest_ns * 1e-9)

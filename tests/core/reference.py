@@ -77,7 +77,7 @@ LOOKING_BACK = FeatureModel(
         "pause": "interarrival()",
         "step": "abs(diff(bid))",
     },
-    lambda v: _finite(v) and v[0] + v[1] > 0,
+    lambda v: _finite(v) and 0 < v[0] + v[1] < math.inf,
     _looking_back,
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -49,7 +50,7 @@ def streams(*, max_size: int = 120) -> st.SearchStrategy[list[Tick]]:
 def ticks_of(codes: Sequence[int]) -> list[Tick]:
     """Ticks from numbers, each of which picks a series, a step in time and values."""
     newest: dict[tuple[int, str], int] = {}
-    offsets: dict[int, int] = {}
+    last: dict[int, tuple[int, int]] = {}  # offset and index of a partition's newest tick
     ticks = []
     for code in codes:
         rest, series = divmod(code, len(_SERIES))
@@ -57,11 +58,11 @@ def ticks_of(codes: Sequence[int]) -> list[Tick]:
         partition, name = _SERIES[series]
         time_ns = newest.get((partition, name), START_NS) + round(_STEPS_S[step] * 1e9)
         newest[partition, name] = max(time_ns, newest.get((partition, name), time_ns))
-        offset = offsets.get(partition, 40)
-        # Two ticks to a record now and then.
-        index = code % 2 if offset > 40 else 0
-        offset -= index
-        offsets[partition] = offset + 1
+        offset, index = last.get(partition, (39, 0))
+        # Several ticks to a record now and then.
+        again = partition in last and code % 3 == 0
+        offset, index = (offset, index + 1) if again else (offset + 1, 0)
+        last[partition] = offset, index
         ticks.append(
             Tick(name, time_ns, _VALUES[value], offset, partition, index, START_NS // 10**6)
         )
@@ -71,7 +72,7 @@ def ticks_of(codes: Sequence[int]) -> list[Tick]:
 def cut(ticks: Sequence[Tick], at: Sequence[int]) -> list[list[Tick]]:
     """A stream in batches that end at the given positions."""
     borders = [0, *sorted(min(a, len(ticks)) for a in at), len(ticks)]
-    return [list(ticks[a:b]) for a, b in zip(borders[:-1], borders[1:], strict=True)]
+    return [list(ticks[a:b]) for a, b in itertools.pairwise(borders)]
 
 
 cuts = st.lists(st.integers(0, 120), max_size=12)

@@ -1,0 +1,55 @@
+# make demo and make test do everything on a fresh machine with Python >= 3.11.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo test test-fast lint kafka kafka-stop bench clean
+
+help:
+	@echo "make install    create $(VENV) with the package, training and test tools"
+	@echo "make demo       train, run the daemon, inject faults, report"
+	@echo "make test       every test, on a real Kafka where Java 17 and Maven are there"
+	@echo "make test-fast  without Kafka, Prometheus and training"
+	@echo "make lint       ruff and mypy"
+	@echo "make kafka      start a local Apache Kafka on port 9092 (make kafka-stop ends it)"
+	@echo "make bench      the benchmarks on the embedded broker"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,parquet,dev]'
+	@touch $(STAMP)
+
+demo: install
+	$(BIN)/detector demo $(if $(JSON),--json)
+
+test: install lint
+	$(BIN)/python -m pytest
+
+test-fast: install
+	$(BIN)/python -m pytest -m "not kafka and not training"
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+kafka:
+	bash deploy/kafka/kafka.sh start --data var/kafka
+
+kafka-stop:
+	bash deploy/kafka/kafka.sh stop --data var/kafka
+
+bench: install
+	$(BIN)/detector bench scoring
+	$(BIN)/detector bench pipeline
+	$(BIN)/detector bench memory
+	$(BIN)/detector bench startup
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

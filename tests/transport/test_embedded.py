@@ -1,0 +1,392 @@
+"""The embedded file's own promises: one worker, retention, damage, and other processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from detector.core.codec import RecordBlock
+from detector.errors import BrokerError, TransactionError
+from detector.transport.broker import Message, Outbox, Record, Topics
+from detector.transport.embedded import (
+    SCHEMA_VERSION,
+    EmbeddedBroker,
+    EmbeddedSettings,
+    EmbeddedWorker,
+)
+from tests.processes import wait_for
+
+TOPICS = Topics("ticks", "alerts", "dead-letters")
+NOBODY = 65534
+
+
+class Clock:
+    """A wall clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def settings(path: Path, *, hours: float = 24.0, records: int = 10_000_000) -> EmbeddedSettings:
+    return EmbeddedSettings(path, "normal", hours * 3600, records)
+
+
+@contextmanager
+def working(broker: EmbeddedBroker) -> Iterator[EmbeddedWorker]:
+    worker = broker.worker(TOPICS)
+    worker.open()
+    try:
+        yield worker
+    finally:
+        worker.close()
+
+
+def publish(broker: EmbeddedBroker, numbers: range, topic: str = TOPICS.ticks) -> None:
+    publisher = broker.publisher()
+    try:
+        publisher.publish(topic, [Message(None, b"%d" % n) for n in numbers])
+        publisher.flush()
+    finally:
+        publisher.close()
+
+
+def everything(broker: EmbeddedBroker, topic: str) -> list[Record]:
+    reader = broker.reader(topic, from_beginning=True)
+    found: list[Record] = []
+    try:
+        while not reader.at_end():
+            found += reader.poll(timeout_s=1.0)
+    finally:
+        reader.close()
+    return found
+
+
+def numbers(found: list[Record] | list[RecordBlock]) -> list[int]:
+    values = [v for f in found for v in (f.values if isinstance(f, RecordBlock) else [f.value])]
+    return [int(v or b"-1") for v in values]
+
+
+def commit_and_prune(broker: EmbeddedBroker, position: int) -> None:
+    """The first commit of a worker prunes."""
+    with working(broker) as worker:
+        worker.commit(Outbox(), {0: position})
+
+
+# -- one worker
+
+
+def test_a_second_worker_is_refused_and_pointed_to_kafka(tmp_path: Path) -> None:
+    broker = EmbeddedBroker(settings(tmp_path / "b.sqlite"))
+    with working(broker), pytest.raises(BrokerError, match="transport: kafka") as refused:
+        broker.worker(TOPICS).open()
+    assert "b.sqlite" in str(refused.value)
+    with working(broker) as worker:  # the first has left
+        assert worker.ready()
+
+
+def test_a_refused_worker_leaves_the_first_at_work(tmp_path: Path) -> None:
+    broker = EmbeddedBroker(settings(tmp_path / "b.sqlite"))
+    with working(broker) as worker:
+        publish(broker, range(3))
+        refused = broker.worker(TOPICS)
+        with pytest.raises(BrokerError):
+            refused.open()
+        refused.close()
+        assert numbers(worker.poll(max_records=10, timeout_s=5)) == [0, 1, 2]
+        with pytest.raises(BrokerError):
+            broker.worker(TOPICS).open()
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from detector.transport.broker import Topics
+from detector.transport.embedded import EmbeddedBroker, EmbeddedSettings
+worker = EmbeddedBroker(EmbeddedSettings(Path(sys.argv[1]), "normal", 3600.0, 1000)).worker(
+    Topics("ticks", "alerts", "dead-letters"))
+worker.open()
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_lock_of_a_killed_worker_is_free(tmp_path: Path) -> None:
+    broker = EmbeddedBroker(settings(tmp_path / "b.sqlite"))
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path / "b.sqlite")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"open\n"
+        with pytest.raises(BrokerError, match="transport: kafka"):
+            broker.worker(TOPICS).open()
+        os.kill(holder.pid, signal.SIGKILL)
+        assert holder.wait(30) == -signal.SIGKILL
+    finally:
+        holder.kill()
+        holder.communicate(timeout=30)
+    with working(broker) as worker:
+        assert worker.ready()
+
+
+def test_a_worker_that_could_not_open_holds_no_lock(tmp_path: Path) -> None:
+    path = tmp_path / "b.sqlite"
+    path.write_bytes(b"no database" * 1000)
+    failed = EmbeddedBroker(settings(path)).worker(TOPICS)
+    with pytest.raises(BrokerError, match="not a database"):
+        failed.open()
+    path.unlink()
+    with working(EmbeddedBroker(settings(path))) as worker:
+        assert worker.ready()
+
+
+# -- retention
+
+
+def test_records_past_their_age_are_deleted_and_younger_ones_kept(tmp_path: Path) -> None:
+    clock = Clock()
+    broker = EmbeddedBroker(settings(tmp_path / "b.sqlite", hours=1), now_s=clock)
+    for start in (0, 5):
+        publish(broker, range(start, start + 5))
+        publish(broker, range(start, start + 5), TOPICS.alerts)
+        clock.now_s += 3000
+    commit_and_prune(broker, 10)
+    for topic in (TOPICS.ticks, TOPICS.alerts):
+        found = everything(broker, topic)
+        assert numbers(found) == [5, 6, 7, 8, 9]
+        assert [r.offset for r in found] == [5, 6, 7, 8, 9]
+
+
+def test_records_beyond_the_newest_of_a_topic_are_deleted(tmp_path: Path) -> None:
+    broker = EmbeddedBroker(settings(tmp_path / "b.sqlite", records=3))
+    publish(broker, range(10))
+    publish(broker, range(2), TOPICS.alerts)
+    commit_and_prune(broker, 10)
+    assert numbers(everything(broker, TOPICS.ticks)) == [7, 8, 9]
+    assert numbers(everything(broker, TOPICS.alerts)) == [0, 1]
+
+
+@pytest.mark.parametrize("committed", [0, 4])
+def test_no_uncommitted_tick_is_ever_deleted(tmp_path: Path, committed: int) -> None:
+    clock = Clock()
+    broker = EmbeddedBroker(settings(tmp_path / "b.sqlite", hours=1, records=1), now_s=clock)
+    publish(broker, range(10))
+    clock.now_s += 10 * 3600
+    commit_and_prune(broker, committed)
+    assert numbers(everything(broker, TOPICS.ticks)) == list(range(committed, 10))
+    with working(broker) as worker:
+        blocks = worker.poll(max_records=100, timeout_s=5)
+    assert numbers(blocks) == list(range(committed, 10))
+
+
+def test_offsets_go_on_after_everything_was_deleted(tmp_path: Path) -> None:
+    clock = Clock()
+    broker = EmbeddedBroker(settings(tmp_path / "b.sqlite", hours=1), now_s=clock)
+    publish(broker, range(5))
+    with closing(broker.reader(TOPICS.ticks, from_beginning=True)) as behind:
+        clock.now_s += 7200
+        commit_and_prune(broker, 5)
+        assert everything(broker, TOPICS.ticks) == []
+        publish(broker, range(5, 8))
+        found = everything(broker, TOPICS.ticks)
+        assert [(r.offset, r.value) for r in found] == [(5, b"5"), (6, b"6"), (7, b"7")]
+        assert behind.poll(timeout_s=5) == found  # a reader that was overtaken goes on
+    with working(broker) as worker:
+        (block,) = worker.poll(max_records=10, timeout_s=5)
+    assert list(block.offsets) == [5, 6, 7]
+
+
+def test_a_new_worker_starts_at_the_first_tick_that_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "b.sqlite"
+    broker = EmbeddedBroker(settings(path, records=3))
+    publish(broker, range(10))
+    commit_and_prune(broker, 10)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("DELETE FROM positions")
+    with working(broker) as worker:
+        assert worker.lag() == {0: 3}
+        assert numbers(worker.poll(max_records=10, timeout_s=5)) == [7, 8, 9]
+
+
+# -- files that cannot be used
+
+
+def test_a_file_that_is_no_database_is_named_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"Dear diary, " * 1000)
+    before = path.read_bytes()
+    broker = EmbeddedBroker(settings(path))
+    for ask in (
+        lambda: broker.prepare(TOPICS, partitioned=()),
+        broker.publisher,
+        lambda: broker.reader(TOPICS.alerts, from_beginning=True),
+    ):
+        with pytest.raises(BrokerError, match=r"notes\.txt: file is not a database; .*path"):
+            ask()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 99])
+def test_a_newer_schema_is_refused_with_both_versions(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "b.sqlite"
+    broker = EmbeddedBroker(settings(path))
+    broker.prepare(TOPICS, partitioned=())
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(f"PRAGMA user_version = {version}")
+    expected = f"schema version {version}, this program knows {SCHEMA_VERSION}"
+    with pytest.raises(BrokerError, match=expected):
+        broker.prepare(TOPICS, partitioned=())
+    with pytest.raises(BrokerError, match=expected):
+        broker.worker(TOPICS).open()
+
+
+def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "b.sqlite"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE topics (subject TEXT)")
+        database.execute("INSERT INTO topics VALUES ('weather')")
+    with pytest.raises(BrokerError, match=r"b\.sqlite"):
+        EmbeddedBroker(settings(path)).prepare(TOPICS, partitioned=())
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT * FROM topics").fetchall() == [("weather",)]
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    path = tmp_path / "file" / "below" / "b.sqlite"
+    broker = EmbeddedBroker(settings(path))
+    for ask in (lambda: broker.prepare(TOPICS, partitioned=()), broker.worker(TOPICS).open):
+        with pytest.raises(BrokerError, match="embedded.path") as refused:
+            ask()
+        assert str(path) in str(refused.value)
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Permissions mean nothing to root: be nobody for a while."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_a_read_only_directory_is_refused_in_one_line() -> None:
+    directory = Path(tempfile.mkdtemp(prefix="detector-read-only-"))
+    try:
+        directory.chmod(0o555)
+        broker = EmbeddedBroker(settings(directory / "b.sqlite"))
+        with unprivileged():
+            for ask in (lambda: broker.prepare(TOPICS, partitioned=()), broker.worker(TOPICS).open):
+                with pytest.raises(BrokerError, match="embedded.path") as refused:
+                    ask()
+                assert "\n" not in str(refused.value)
+        assert list(directory.iterdir()) == []
+    finally:
+        directory.chmod(0o755)
+        shutil.rmtree(directory)
+
+
+def test_a_commit_that_the_disk_refuses_leaves_nothing(tmp_path: Path) -> None:
+    """The limit on the size of files stands in for a full disk."""
+    broker = EmbeddedBroker(settings(tmp_path / "b.sqlite"))
+    publish(broker, range(3))
+    with working(broker) as worker:
+        worker.poll(max_records=10, timeout_s=5)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        large = Outbox([Message(b"k", bytes(500_000))], [Message(b"k", b"dead")])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+        try:
+            with pytest.raises(TransactionError, match=r"b\.sqlite"):
+                worker.commit(large, {0: 3})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert everything(broker, TOPICS.alerts) == everything(broker, TOPICS.dead_letters) == []
+        worker.reopen()
+        assert numbers(worker.poll(max_records=10, timeout_s=5)) == [0, 1, 2]
+        worker.commit(large, {0: 3})
+    assert len(everything(broker, TOPICS.alerts)) == 1
+    assert len(everything(broker, TOPICS.dead_letters)) == 1
+
+
+# -- other processes
+
+
+def publish_in_batches(path: Path, records: int) -> None:
+    """Runs in a process of its own."""
+    publisher = EmbeddedBroker(settings(path)).publisher()
+    try:
+        for start in range(0, records, 10):
+            batch = range(start, min(start + 10, records))
+            publisher.publish(TOPICS.ticks, [Message(None, b"%d" % n) for n in batch])
+    finally:
+        publisher.close()
+
+
+def test_a_publisher_in_another_process_and_a_committing_worker_do_not_disturb_each_other(
+    tmp_path: Path,
+) -> None:
+    path, records = tmp_path / "b.sqlite", 5_000
+    broker = EmbeddedBroker(settings(path))
+    process = multiprocessing.get_context("spawn").Process(
+        target=publish_in_batches, args=(path, records)
+    )
+    seen: list[int] = []
+    with working(broker) as worker:
+        process.start()
+        try:
+
+            def round_done() -> bool:
+                for block in worker.poll(max_records=100, timeout_s=0.1):
+                    seen.extend(numbers([block]))
+                    alert = Message(None, b"%d" % block.offsets[-1])
+                    worker.commit(Outbox([alert]), {0: block.offsets[-1] + 1})
+                return len(seen) >= records
+
+            wait_for(round_done, "every record of the other process arrives", timeout_s=60)
+            process.join(30)
+            assert process.exitcode == 0
+        finally:
+            process.kill()
+            process.join()
+    assert seen == list(range(records))
+    assert numbers(everything(broker, TOPICS.alerts))[-1] == records - 1
+
+
+def test_two_processes_that_create_the_file_at_once_both_succeed(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "b.sqlite"
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=publish_in_batches, args=(path, 100)) for _ in range(2)]
+    try:
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+        assert [p.exitcode for p in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    found = everything(EmbeddedBroker(settings(path)), TOPICS.ticks)
+    assert sorted(numbers(found)) == sorted([*range(100), *range(100)])
+    assert [r.offset for r in found] == list(range(200))

@@ -383,7 +383,8 @@ def _inspect(options: argparse.Namespace) -> int:
             (
                 "tail",
                 f"above {artifact.tail.start:.3f}: shape {artifact.tail.shape:.3f}, "
-                f"scale {artifact.tail.scale:.3f}",
+                f"scale {artifact.tail.scale:.3f}, {artifact.tail.excesses} excesses in "
+                f"{artifact.tail.clusters} clusters",
             ),
             *(
                 (f"feature {name}", f"{expression}   centre {c:.6g}, scale {s:.6g}")

@@ -177,11 +177,19 @@ class RunningDaemon:
         except OSError as error:
             return 0, str(error)
 
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait_ended(self, *, timeout_s: float = 30.0) -> int:
+        """The exit code. TimeoutExpired if it does not end."""
+        assert self._process is not None
+        return self._process.wait(timeout_s)
+
     def terminate(self, *, timeout_s: float = 30.0) -> int:
         """SIGTERM; the exit code. TimeoutExpired if it does not end."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(timeout_s)
+        self.signal(signal.SIGTERM)
+        return self.wait_ended(timeout_s=timeout_s)
 
     def log(self) -> str:
         return self._log.read_text()

@@ -18,13 +18,14 @@ from detector.errors import ConfigError
 @dataclass(frozen=True, slots=True)
 class Tail:
     """A generalised Pareto tail above `start`: shape xi, scale sigma, fitted to `excesses` of
-    `windows` scores (Pickands 1975; Siffer et al. 2017, "Anomaly Detection in Streams with
-    Extreme Value Theory", eq. 1)."""
+    `windows` scores, which came in `clusters` (Pickands 1975; Siffer et al. 2017, "Anomaly
+    Detection in Streams with Extreme Value Theory", eq. 1)."""
 
     start: float
     shape: float
     scale: float
     excesses: int
+    clusters: int
     windows: int
 
     def quantile(self, rate: float) -> float:
@@ -41,7 +42,12 @@ class Tail:
     @classmethod
     def from_json(cls, data: Mapping[str, float]) -> Tail:
         return cls(
-            data["start"], data["shape"], data["scale"], int(data["excesses"]), int(data["windows"])
+            data["start"],
+            data["shape"],
+            data["scale"],
+            int(data["excesses"]),
+            int(data["clusters"]),
+            int(data["windows"]),
         )
 
 

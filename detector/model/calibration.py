@@ -1,10 +1,16 @@
-"""The tail of held-out scores: a generalised Pareto fit by maximum likelihood (SciPy).
+"""The tail of held-out scores: a generalised Pareto fit, cautious where the data is thin.
 
-Where the tail begins is chosen from the data: the largest of a few shares of the scores whose
-fit a Kolmogorov-Smirnov test finds good, else the best of them (in short what Bader, Yan and
-Zhang 2018 propose in "Automated threshold selection for extreme value analysis"). A share that
-is too large mixes the body of the distribution into the tail, and an extrapolation from it can
-be off by far.
+Three things make a plain maximum-likelihood fit promise too much:
+
+- Too large a share of the scores mixes the body of the distribution into the tail. The tail's
+  start is chosen from the data: the largest of a few shares whose fit a Kolmogorov-Smirnov test
+  finds good, else the best of them (in short what Bader, Yan and Zhang 2018 propose in
+  "Automated threshold selection for extreme value analysis").
+- Windows overlap, so excesses come in clusters that saturate: the fit sees an end of the
+  distribution (negative shape) where there is none. The shape is kept at 0 or above.
+- The parameters are themselves uncertain. With k independent excesses of an exponential tail the
+  next one follows a generalised Pareto distribution of shape 1/k (the predictive distribution
+  under the scale-invariant prior; its coverage is exact), so 1/clusters is added to the shape.
 """
 
 from __future__ import annotations
@@ -13,7 +19,7 @@ import numpy as np
 from scipy.stats import genpareto, kstest
 
 from detector.core.threshold import Tail
-from detector.core.ticks import Float32, Float64
+from detector.core.ticks import Float32, Float64, Int64
 
 #: Shares tried, largest first (Siffer et al. 2017 use 2 % throughout), and the fewest excesses
 #: a fit is asked of.
@@ -24,16 +30,21 @@ FEWEST_EXCESSES = 50
 _P_VALUE = 0.5
 
 
-def fit_tail(scores: Float32) -> Tail:
-    """The tail of scores, sorted ascending; needs more than FEWEST_EXCESSES of them."""
+def fit_tail(scores: Float32, position: Int64, *, length: int) -> Tail:
+    """The tail of n > FEWEST_EXCESSES scores.
+
+    position: (n,) the first tick of each window, ascending; excesses whose windows share no
+    tick belong to different clusters. length: ticks of a window.
+    """
     n = len(scores)
+    ascending = np.sort(scores)
     counts = [c for c in (int(n * s) for s in TAIL_SHARES) if c >= FEWEST_EXCESSES]
     best: tuple[float, Tail] | None = None
     for excesses in counts or [FEWEST_EXCESSES]:
-        start = float(scores[n - excesses - 1])
-        above = scores[n - excesses :].astype(np.float64) - start
-        above = above[above > 0]  # ties with the start carry no information on the shape
-        p_value, tail = _fit(above, start, n)
+        start = float(ascending[n - excesses - 1])
+        over = scores > start  # ties with the start carry no information on the shape
+        clusters = 1 + int((np.diff(position[over]) >= length).sum())
+        p_value, tail = _fit(scores[over].astype(np.float64) - start, start, n, clusters)
         if best is None or p_value > best[0]:
             best = (p_value, tail)
         if p_value >= _P_VALUE:
@@ -42,12 +53,14 @@ def fit_tail(scores: Float32) -> Tail:
     return best[1]
 
 
-def _fit(above: Float64, start: float, n: int) -> tuple[float, Tail]:
-    """(p-value, tail) of the excesses above start."""
+def _fit(above: Float64, start: float, n: int, clusters: int) -> tuple[float, Tail]:
+    """(p-value of the plain fit, cautious tail) of the excesses above start."""
     if len(above) < FEWEST_EXCESSES // 2 or np.ptp(above) == 0:
         # Hardly any spread: an exponential tail through the mean excess is the cautious fit.
         mean = float(above.mean()) if len(above) else max(abs(start), 1.0) * 1e-3
-        return 0.0, Tail(start, 0.0, mean, max(len(above), 1), n)
+        return 0.0, Tail(start, 1 / clusters, mean, max(len(above), 1), clusters, n)
     shape, _, scale = genpareto.fit(above, floc=0)
     p_value = float(kstest(above, "genpareto", args=(shape, 0, scale)).pvalue)
-    return p_value, Tail(start, float(shape), float(scale), len(above), n)
+    if shape < 0:
+        shape, scale = 0.0, above.mean()
+    return p_value, Tail(start, float(shape) + 1 / clusters, float(scale), len(above), clusters, n)

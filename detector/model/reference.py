@@ -92,7 +92,7 @@ def save_random_model(
         "calibration": {
             "windows": 1000,
             "error_scale": [1.0] * count,
-            "tail": Tail(0.98, 0.1, 0.01, 20, 1000).to_json(),
+            "tail": Tail(0.98, 0.1, 0.01, 20, 10, 1000).to_json(),
             "score_mean": float(scores.mean()),
             "score_max": 1.0,
         },

@@ -103,10 +103,11 @@ def train(
     # A feature that reconstructs (almost) perfectly must not drown the others.
     error_scale = np.maximum(mean_error, max(0.01 * float(np.median(mean_error)), 1e-4))
     calibrating = calibrating.sample(recipe.calibration_windows)
-    scores = np.sort(
-        mean_score(_errors(weights, scaling, error_scale, calibrating, recipe))
-    ).astype(np.float32)
-    tail = fit_tail(scores)
+    scores = mean_score(_errors(weights, scaling, error_scale, calibrating, recipe)).astype(
+        np.float32
+    )
+    tail = fit_tail(scores, calibrating.start, length=recipe.length)
+    scores.sort()
 
     files = {
         "scorer.onnx": scorer_graph(weights, scaling, error_scale, length=recipe.length),

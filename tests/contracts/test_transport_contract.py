@@ -31,8 +31,11 @@ DEADLINE_S = 60.0
 class Transport(Protocol):
     """A transport with topics of its own. partitions: those of the ticks topic."""
 
-    topics: Topics
-    partitions: tuple[int, ...]
+    @property
+    def topics(self) -> Topics: ...
+
+    @property
+    def partitions(self) -> tuple[int, ...]: ...
 
     def broker(self, *, start: str = "earliest") -> Broker: ...
 
@@ -43,7 +46,7 @@ class Transport(Protocol):
 @dataclass(frozen=True, slots=True)
 class Embedded:
     path: Path
-    topics: Topics = Topics("ticks", "alerts", "dead-letters")
+    topics: Topics
     partitions: tuple[int, ...] = (0,)
 
     def broker(self, *, start: str = "earliest") -> Broker:
@@ -90,7 +93,7 @@ def kafka_transport(node: KafkaNode) -> Kafka:
 @pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
 def transport(request: pytest.FixtureRequest, tmp_path: Path) -> Transport:
     found: Transport = (
-        Embedded(tmp_path / "broker.sqlite")
+        Embedded(tmp_path / "broker.sqlite", Topics("ticks", "alerts", "dead-letters"))
         if request.param == "embedded"
         else kafka_transport(request.getfixturevalue("kafka"))
     )

@@ -123,12 +123,12 @@ def test_a_key_without_a_name_refuses_the_whole_record(name: FormatName, key: by
 
 
 def test_field_names_may_be_any_text() -> None:
-    fields = ("cpu.user", "class", "", "t", "s", "f0", 'quote"d', "µ")
+    fields = ("cpu.user", "class", "", "t", "s", "f0", 'a "b"', r"\CPU(_Total)\% Time", "µ")
     codec, _ = make_codec(fields=fields)
     tick = {"series": "a", "timestamp": 1} | {f: i for i, f in enumerate(fields)}
     batch, rejects = codec.decode(make_block([encode("json", tick)]))
     assert rejects == []
-    assert batch.values.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7]]
+    assert batch.values.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7, 8]]
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -205,7 +205,9 @@ REFUSED += [
 ]
 
 
-@pytest.mark.parametrize(("reason", "name", "record"), REFUSED)
+@pytest.mark.parametrize(
+    ("reason", "name", "record"), REFUSED, ids=[f"{i}-{r[0]}" for i, r in enumerate(REFUSED)]
+)
 def test_a_record_that_is_no_tick_is_refused_with_the_reason(
     reason: str, name: FormatName, record: bytes | None
 ) -> None:
@@ -265,7 +267,15 @@ _TICKS = st.fixed_dictionaries(
         "extra": _NUMBERS | _ODD,
     },
 )
-_MOSTLY_GOOD = st.builds(good, bid=st.floats(-9, 9), timestamp=st.integers(0, 9)) | _TICKS
+_MOSTLY_GOOD = (
+    st.builds(good, bid=st.floats(-9, 9), timestamp=st.integers(0, 9))
+    | st.builds(
+        lambda field, value: good(**{field: value}),
+        st.sampled_from(["series", "timestamp", "bid", "ask", "extra"]),
+        _NUMBERS | _ODD,
+    )
+    | _TICKS
+)
 _CONTENTS = _MOSTLY_GOOD | st.lists(_MOSTLY_GOOD | _ODD, max_size=4)
 
 
@@ -326,11 +336,8 @@ def faults_of(tick: Any) -> set[str]:
     if not isinstance(tick.get("series", ""), str) or tick.get("series") == "":
         faults.add("no_series")
     moment = tick.get("timestamp", 0)
-    if (
-        isinstance(moment, bool)
-        or not isinstance(moment, int | float)
-        or not (math.isfinite(moment) and abs(Fraction(moment)) * 10**9 <= LIMIT)
-    ):
+    a_number = isinstance(moment, int | float) and not isinstance(moment, bool)
+    if not a_number or not math.isfinite(moment) or abs(Fraction(moment)) * 10**9 > LIMIT:
         faults.add("bad_timestamp")
     return faults
 
@@ -400,9 +407,10 @@ def _place(reject: Reject) -> tuple[int, int]:
     return reject.offset, reject.index
 
 
-@pytest.mark.parametrize("huge", [2**63, 2**64, 10**30, 10**400])
+@pytest.mark.parametrize("digits", [19, 20, 30, 400, 4000])
 @pytest.mark.parametrize("other", [1.5, 1])
-def test_a_huge_whole_timestamp_harms_no_other_tick(huge: int, other: float) -> None:
+def test_a_huge_whole_timestamp_harms_no_other_tick(digits: int, other: float) -> None:
+    huge = 10**digits
     codec, _ = make_codec()
     block = make_block([encode("json", good(timestamp=t)) for t in (other, huge)])
     batch, rejects = codec.decode(block)
@@ -436,7 +444,8 @@ def moments(unit: str) -> st.SearchStrategy[int | float]:
         st.integers(-reach, reach)
         | st.floats(-float(reach) * 0.999, float(reach) * 0.999)
         | st.floats(1.6e9, 1.8e9).map(lambda s: s * (10**9 // FACTOR[unit]))
-        | st.sampled_from([0, 0.0, -0.0, 5e-324, -1e-20, reach, -reach, 2**53, -(2.0**53), 0.5])
+        | st.sampled_from([0, 0.0, -0.0, 5e-324, -1e-20, 0.5, reach, -reach])
+        | st.sampled_from([2**53, -(2.0**53), 2**53 - 1, 1e8]).filter(lambda m: abs(m) <= reach)
     )
 
 

@@ -1,4 +1,4 @@
-"""The metrics: histograms that take arrays, labels that are there at once, names that tell units."""
+"""The metrics: histograms that take arrays, labels there at once, names that tell units."""
 
 from __future__ import annotations
 
@@ -46,9 +46,8 @@ def test_an_array_histogram_equals_one_fed_value_by_value(batches: list[list[flo
         assert found[name] == (pytest.approx(value) if name[0] == "h_sum" else value)
 
 
-def test_an_array_histogram_takes_single_precision(
-    values: tuple[float, ...] = (0.1, 0.25, 3.0),
-) -> None:
+def test_an_array_histogram_takes_single_precision() -> None:
+    values = (0.1, 0.25, 3.0)
     registry = CollectorRegistry()
     ArrayHistogram("h", "text", EDGES, registry).observe(np.array(values, np.float32))
     assert exposed(registry)[("h_count", ())] == 3

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -272,8 +273,8 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     path = tmp_path / "file" / "below" / "b.sqlite"
     broker = EmbeddedBroker(settings(path))
-    for ask in (lambda: broker.prepare(TOPICS, partitioned=()), broker.worker(TOPICS).open):
-        with pytest.raises(BrokerError, match="embedded.path") as refused:
+    for ask in (partial(broker.prepare, TOPICS, partitioned=()), broker.worker(TOPICS).open):
+        with pytest.raises(BrokerError, match=r"embedded\.path") as refused:
             ask()
         assert str(path) in str(refused.value)
 
@@ -297,8 +298,11 @@ def test_a_read_only_directory_is_refused_in_one_line() -> None:
         directory.chmod(0o555)
         broker = EmbeddedBroker(settings(directory / "b.sqlite"))
         with unprivileged():
-            for ask in (lambda: broker.prepare(TOPICS, partitioned=()), broker.worker(TOPICS).open):
-                with pytest.raises(BrokerError, match="embedded.path") as refused:
+            for ask in (
+                partial(broker.prepare, TOPICS, partitioned=()),
+                broker.worker(TOPICS).open,
+            ):
+                with pytest.raises(BrokerError, match=r"embedded\.path") as refused:
                     ask()
                 assert "\n" not in str(refused.value)
         assert list(directory.iterdir()) == []

@@ -1,0 +1,204 @@
+"""Alerts on the wire: valid against the schema that ships, whatever they hold."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from detector.core.alerts import Alert, AlertPolicy, Severity, State
+from detector.core.cloudevents import CONTENT_TYPE, TYPE_PREFIX, encode_alert, rfc3339
+from detector.core.ticks import Float32
+from tests.core.reference import LOOKING_BACK, Tick, batch_of
+from tests.core.streams import streams
+from tests.core.test_pipeline import make_pipeline, make_policy
+
+NOW_NS = 1_700_000_000_123_456_789
+_LIMIT = 2**63 - 1
+
+
+@cache
+def validator() -> Draft202012Validator:
+    schema = json.loads((files("detector") / "schemas" / "alert.schema.json").read_text())
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema)
+
+
+def make_alert(**changes: Any) -> Alert:
+    window = np.array([[1.07, 2.0], [1.0701, -3.5e-9]], np.float32)
+    values: dict[str, Any] = {
+        "id": "0" * 32,
+        "alert_id": "f" * 32,
+        "kind": "reconstruction_error",
+        "state": State.ESCALATED,
+        "severity": Severity.CRITICAL,
+        "series": "EURUSD",
+        "score": 12.5,
+        "peak_score": 13.5,
+        "threshold": 3.25,
+        "contributions": {"return": 0.75, "spread": 0.25},
+        "observed": window,
+        "expected": window + 1,
+        "time_ns": NOW_NS,
+        "opened_ns": NOW_NS - 10**9,
+        "topic": "ticks",
+        "partition": 2,
+        "offset": 77,
+        "index": 1,
+        "received_ms": NOW_NS // 10**6,
+        "model_version": "abc",
+    }
+    return Alert(**(values | changes))
+
+
+def encoded(alert: Alert) -> dict[str, Any]:
+    event = json.loads(encode_alert(alert, source="/detector", detected_ns=NOW_NS))
+    validator().validate(event)
+    assert isinstance(event, dict)
+    return event
+
+
+def test_an_alert_says_everything_in_its_place() -> None:
+    event = encoded(make_alert())
+    assert event == {
+        "specversion": "1.0",
+        "id": "0" * 32,
+        "source": "/detector",
+        "type": "io.detector.alert.escalated",
+        "subject": "EURUSD",
+        "time": "2023-11-14T22:13:20.123456789Z",
+        "datacontenttype": "application/json",
+        "data": {
+            "alert_id": "f" * 32,
+            "kind": "reconstruction_error",
+            "series": "EURUSD",
+            "state": "escalated",
+            "severity": "critical",
+            "score": 12.5,
+            "peak_score": 13.5,
+            "threshold": 3.25,
+            "contributions": {"return": 0.75, "spread": 0.25},
+            "features": ["return", "spread"],
+            "observed": [[1.07, 2.0], [1.0701, -3.5e-9]],
+            "expected": [[2.07, 3.0], [2.0701, 1.0]],
+            "event_time": "2023-11-14T22:13:20.123456789Z",
+            "opened_time": "2023-11-14T22:13:19.123456789Z",
+            "received_time": "2023-11-14T22:13:20.123000000Z",
+            "detected_time": "2023-11-14T22:13:20.123456789Z",
+            "input": {"topic": "ticks", "partition": 2, "offset": 77, "index": 1},
+            "model_version": "abc",
+        },
+    }
+    assert CONTENT_TYPE.startswith("application/cloudevents+json")
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("severity", Severity)
+def test_every_state_and_severity_has_its_word(state: State, severity: Severity) -> None:
+    event = encoded(make_alert(state=state, severity=severity))
+    assert event["type"] == TYPE_PREFIX + event["data"]["state"]
+
+
+@pytest.mark.parametrize(
+    "path", ["id", "type", "time", "data", "data.score", "data.input.offset", "data.observed"]
+)
+def test_the_schema_refuses_an_alert_without(path: str) -> None:
+    event: Any = encoded(make_alert())
+    *parents, last = path.split(".")
+    part = event
+    for parent in parents:
+        part = part[parent]
+    del part[last]
+    assert not validator().is_valid(event)
+
+
+def test_the_schema_refuses_what_it_does_not_know() -> None:
+    event = encoded(make_alert())
+    assert not validator().is_valid(event | {"extra": 1})
+    assert not validator().is_valid(event | {"data": event["data"] | {"extra": 1}})
+    assert not validator().is_valid(event | {"data": event["data"] | {"score": None}})
+
+
+_FINITE = st.floats(0, 1e300)
+_CELLS = st.floats(allow_nan=False, allow_infinity=False, width=32)
+
+
+@given(
+    series=st.text(),
+    names=st.lists(st.text(), unique=True, min_size=2, max_size=2),
+    score=_FINITE,
+    threshold=st.floats(0, 1e300, exclude_min=True),
+    cells=st.lists(_CELLS, min_size=4, max_size=4),
+    time_ns=st.integers(-_LIMIT, _LIMIT),
+    received_ms=st.integers(-_LIMIT // 10**6, _LIMIT // 10**6),
+    offset=st.integers(0, _LIMIT),
+)
+@settings(deadline=None, max_examples=300)
+def test_any_finite_alert_is_valid(
+    series: str,
+    names: list[str],
+    score: float,
+    threshold: float,
+    cells: list[float],
+    time_ns: int,
+    received_ms: int,
+    offset: int,
+) -> None:
+    window: Float32 = np.array(cells, np.float32).reshape(2, 2)
+    event = encoded(
+        make_alert(
+            series=series,
+            contributions=dict.fromkeys(names, 0.5),
+            score=score,
+            threshold=threshold,
+            observed=window,
+            expected=window,
+            time_ns=time_ns,
+            received_ms=received_ms,
+            offset=offset,
+        )
+    )
+    assert event["subject"] == event["data"]["series"] == series
+    assert event["data"]["score"] == score
+    assert event["data"]["features"] == names
+    np.testing.assert_allclose(event["data"]["observed"], window, rtol=1e-6, atol=1e-44)
+
+
+@pytest.mark.parametrize(
+    "received_ms",
+    [-1, 0, -30_610_224_000_001, -(2**63), 253402300800000, 1700000000000000, 2**63 - 1],
+)
+def test_a_record_stamped_with_a_strange_time_still_alerts(received_ms: int) -> None:
+    """A producer may stamp a record as it likes: microseconds, -1 for none."""
+    assert encoded(make_alert(received_ms=received_ms))["data"]["received_time"]
+
+
+@given(ticks=streams())
+@settings(deadline=None, max_examples=100)
+def test_every_alert_of_the_pipeline_is_valid(ticks: list[Tick]) -> None:
+    policy = make_policy(threshold=0.5, alerts=AlertPolicy(1, 1, 1, critical_ratio=2.0))
+    pipeline = make_pipeline(policy, "looking back")
+    for alert in pipeline.process(batch_of(pipeline, ticks)).alerts:
+        event = encoded(alert)
+        assert event["data"]["features"] == list(LOOKING_BACK.expressions)
+        assert sum(event["data"]["contributions"].values()) == pytest.approx(1)
+        assert math.isfinite(event["data"]["score"])
+
+
+@given(st.integers(-_LIMIT, _LIMIT))
+@settings(deadline=None, max_examples=300)
+def test_a_time_is_written_to_the_nanosecond(ns: int) -> None:
+    text = rfc3339(ns)
+    assert len(text) == len("2014-05-02T12:30:00.123456789Z")
+    moment = datetime.fromisoformat(text[:19]).replace(tzinfo=UTC)
+    seconds = int((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds())
+    assert seconds * 10**9 + int(text[20:29]) == ns

@@ -1,0 +1,243 @@
+"""The model directory: whole, verified, or refused with a message that says which."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detector.artifact import MANIFEST, Artifact, load_artifact, require_fit, save_artifact
+from detector.errors import ArtifactError
+from tests.artifacts import make_artifact
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Artifact:
+    return make_artifact(tmp_path / "model", {"price": "price", "step": "diff(price)"}, length=4)
+
+
+def edit_manifest(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    manifest = json.loads((path / MANIFEST).read_text())
+    change(manifest)
+    (path / MANIFEST).write_text(json.dumps(manifest))
+
+
+def replace_file(path: Path, name: str, content: bytes) -> None:
+    """Another content with a checksum that fits."""
+    (path / name).write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    edit_manifest(path, lambda m: m["files"].update({name: digest}))
+
+
+def test_what_is_saved_is_loaded(artifact: Artifact) -> None:
+    again = load_artifact(artifact.path)
+    assert again.version == "test-0"
+    assert again.length == 4
+    assert again.features.names == ("price", "step")
+    assert again.tail == artifact.tail
+    assert again.scorer == artifact.scorer
+    np.testing.assert_array_equal(again.calibration, artifact.calibration)
+    assert set(again.manifest["files"]) == {"scorer.onnx", "encoder.onnx", "calibration.npy"}
+
+
+def test_a_loaded_model_scores(artifact: Artifact) -> None:
+    scorer = artifact.open_scorer(threads=1)
+    errors = scorer.errors(np.zeros((3, 4, 2), np.float32))
+    assert (errors.shape, errors.dtype) == ((3, 2), np.float32)
+
+
+def test_nothing_in_a_model_directory_needs_pickle(artifact: Artifact) -> None:
+    for file in artifact.path.iterdir():
+        assert file.suffix in {".json", ".onnx", ".npy", ".keras"}
+    np.load(artifact.path / "calibration.npy", allow_pickle=False)
+
+
+def test_saving_again_replaces_the_model_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    make_artifact(path, seed=1)
+    (path / "left_over.txt").write_text("of the old model")
+    assert make_artifact(path, seed=2).version == "test-2"
+    assert sorted(p.name for p in path.iterdir()) == [
+        "calibration.npy",
+        "encoder.onnx",
+        "manifest.json",
+        "scorer.onnx",
+    ]
+    assert [p.name for p in tmp_path.iterdir()] == ["model"], "nothing temporary stays"
+
+
+def test_an_empty_directory_may_be_filled(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    assert make_artifact(tmp_path / "model").version == "test-0"
+
+
+def test_a_directory_of_other_things_is_never_replaced(tmp_path: Path) -> None:
+    precious = tmp_path / "home"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("42")
+    with pytest.raises(ArtifactError, match="not replaced"):
+        make_artifact(precious)
+    assert (precious / "thesis.txt").read_text() == "42"
+    assert [p.name for p in tmp_path.iterdir()] == ["home"]
+
+
+def test_a_file_in_the_way_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "model").write_text("42")
+    with pytest.raises(ArtifactError):
+        make_artifact(tmp_path / "model")
+    assert (tmp_path / "model").read_text() == "42"
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_draft_that_fails_leaves_the_old_model(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    make_artifact(path, seed=1)
+    with pytest.raises(OSError, match=r"No such file|not found"):
+        save_artifact(path, {}, {"no/such/place": b""})
+    assert load_artifact(path).version == "test-1"
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_parents_are_made(tmp_path: Path) -> None:
+    assert make_artifact(tmp_path / "a" / "b" / "model").version == "test-0"
+
+
+@pytest.mark.parametrize("name", ["scorer.onnx", "encoder.onnx", "calibration.npy"])
+def test_a_damaged_file_is_refused_by_name(artifact: Artifact, name: str) -> None:
+    content = bytearray((artifact.path / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (artifact.path / name).write_bytes(content)
+    with pytest.raises(ArtifactError, match=f"{name}: checksum differs"):
+        load_artifact(artifact.path)
+
+
+@pytest.mark.parametrize("name", ["scorer.onnx", "encoder.onnx", "calibration.npy"])
+def test_a_missing_file_is_refused_by_name(artifact: Artifact, name: str) -> None:
+    (artifact.path / name).unlink()
+    with pytest.raises(ArtifactError, match=f"{name}: No such file"):
+        load_artifact(artifact.path)
+
+
+def test_no_directory_or_no_manifest_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="no model directory there"):
+        load_artifact(tmp_path / "nowhere")
+    with pytest.raises(ArtifactError, match=r"holds no manifest\.json"):
+        load_artifact(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"null", b"[]", b"7", b'"text"', b"{}"])
+def test_a_damaged_manifest_is_refused(artifact: Artifact, content: bytes) -> None:
+    (artifact.path / MANIFEST).write_bytes(content)
+    with pytest.raises(ArtifactError):
+        load_artifact(artifact.path)
+
+
+def test_a_newer_schema_is_refused(artifact: Artifact) -> None:
+    edit_manifest(artifact.path, lambda m: m.update(schema_version=2))
+    with pytest.raises(ArtifactError, match="schema version 2, this program reads up to 1"):
+        load_artifact(artifact.path)
+
+
+_PLACES = [
+    ("schema_version",), ("model_version",), ("features",), ("window",), ("window", "length"),
+    ("calibration",), ("calibration", "tail"), ("calibration", "tail", "shape"), ("files",),
+    ("files", "scorer.onnx"), ("files", "calibration.npy"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", _PLACES, ids=".".join)
+def test_a_manifest_that_lacks_something_is_refused(
+    artifact: Artifact, place: tuple[str, ...]
+) -> None:
+    def remove(manifest: dict[str, Any]) -> None:
+        *parents, last = place
+        for parent in parents:
+            manifest = manifest[parent]
+        del manifest[last]
+
+    edit_manifest(artifact.path, remove)
+    with pytest.raises(ArtifactError):
+        load_artifact(artifact.path)
+
+
+@pytest.mark.parametrize("value", [None, [], {}, "text", -1], ids=repr)
+@pytest.mark.parametrize(
+    "place", [p for p in _PLACES if p not in {("model_version",), ("calibration", "tail", "shape")}],
+    ids=".".join,
+)  # fmt: skip
+def test_a_manifest_that_holds_nonsense_is_refused(
+    artifact: Artifact, place: tuple[str, ...], value: object
+) -> None:
+    def replace(manifest: dict[str, Any]) -> None:
+        *parents, last = place
+        for parent in parents:
+            manifest = manifest[parent]
+        manifest[last] = value
+
+    edit_manifest(artifact.path, replace)
+    with pytest.raises(ArtifactError):
+        load_artifact(artifact.path).open_scorer(threads=1)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "sub/file"])
+def test_a_manifest_cannot_reach_outside_its_directory(artifact: Artifact, name: str) -> None:
+    (artifact.path.parent / "secret").write_bytes(b"x")
+    digest = hashlib.sha256(b"x").hexdigest()
+    edit_manifest(artifact.path, lambda m: m["files"].update({name: digest}))
+    with pytest.raises(ArtifactError, match="outside the directory"):
+        load_artifact(artifact.path)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x93NUMPY\x01\x00"])
+def test_a_calibration_that_is_none_is_refused(artifact: Artifact, content: bytes) -> None:
+    replace_file(artifact.path, "calibration.npy", content)
+    with pytest.raises(ArtifactError):
+        load_artifact(artifact.path)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage"])
+def test_a_graph_that_cannot_run_is_refused(artifact: Artifact, content: bytes) -> None:
+    replace_file(artifact.path, "scorer.onnx", content)
+    with pytest.raises(ArtifactError, match=r"scorer\.onnx"):
+        load_artifact(artifact.path).open_scorer(threads=1)
+
+
+def test_a_graph_of_another_shape_is_refused(artifact: Artifact, tmp_path: Path) -> None:
+    other = make_artifact(tmp_path / "other", length=7)
+    replace_file(artifact.path, "scorer.onnx", other.scorer)
+    with pytest.raises(ArtifactError, match="7 x 1, the manifest says 4 x 2"):
+        load_artifact(artifact.path).open_scorer(threads=1)
+
+
+@pytest.mark.parametrize("key", ["center", "scale", "squash"])
+def test_a_manifest_without_its_scaling_cannot_be_opened(artifact: Artifact, key: str) -> None:
+    edit_manifest(artifact.path, lambda m: m["scaling"].pop(key))
+    with pytest.raises(ArtifactError):
+        load_artifact(artifact.path).open_scorer(threads=1)
+
+
+def test_a_model_fits_the_configuration_it_was_trained_for(artifact: Artifact) -> None:
+    require_fit(artifact, "auto", 4)
+    require_fit(artifact, {"price": "price", "step": "diff(price)"}, 4)
+
+
+@pytest.mark.parametrize(
+    ("features", "length", "says"),
+    [
+        ("auto", 5, r"windows of 4 ticks, window\.length is 5"),
+        ({"price": "price"}, 4, r"only in the model: \['step'\]"),
+        ({"price": "price", "step": "log_return(price)"}, 4, r"only in the configuration: \['st"),
+        ({"price": "price", "step": "diff(price)", "x": "x"}, 4, r"in the configuration: \['x'\]"),
+        ({"step": "diff(price)", "price": "price"}, 4, "in the order"),
+    ],
+)
+def test_another_configuration_is_refused(
+    artifact: Artifact, features: dict[str, str] | str, length: int, says: str
+) -> None:
+    with pytest.raises(ArtifactError, match=says):
+        require_fit(artifact, features, length)

@@ -1,0 +1,163 @@
+"""The map of who may import whom, read from the source."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import detector
+
+PACKAGE = Path(detector.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+#: Room -> the parts of the package it may import besides itself.
+ALLOWED = {
+    "errors": set[str](),
+    "core": {"errors"},
+    "config": {"errors"},
+    "artifact": {"core", "errors"},
+    "model": {"core", "errors"},
+    "transport": {"core", "errors"},
+    "service": {"core", "transport", "artifact", "config", "errors", "__init__"},
+    "lab": {
+        "core", "model", "transport", "service", "artifact", "config", "errors", "__init__",
+    },
+    "__init__": set[str](),
+}  # fmt: skip
+
+#: Library -> where alone it may be imported.
+CONFINED = {
+    "tensorflow": ("model/",),
+    "keras": ("model/",),
+    "scipy": ("model/",),
+    "onnx": ("model/",),
+    "kafka": ("transport/kafka.py",),
+    "sqlite3": ("transport/embedded.py",),
+    "prometheus_client": ("service/metrics.py", "service/http.py", "service/wiring.py", "cli.py"),
+    "onnxruntime": ("core/scoring.py",),
+    "yaml": ("config.py",),
+    "pyarrow": ("lab/datasets.py",),
+    "pickle": (),
+    "shelve": (),
+    "marshal": (),
+}
+
+CORE_LIBRARIES = {"numpy", "msgspec", "onnxruntime"}
+#: Standard library that would bring the outer world into the core.
+IMPURE = {
+    "os", "io", "time", "socket", "threading", "multiprocessing", "subprocess", "asyncio",
+    "logging", "pathlib", "random", "tempfile", "shutil", "sqlite3", "urllib", "http", "sys",
+    "signal", "queue", "uuid", "secrets",
+}  # fmt: skip
+
+
+def place(module: Path) -> str:
+    return module.relative_to(PACKAGE).as_posix()
+
+
+def room(module: Path) -> str:
+    return place(module).split("/")[0].removesuffix(".py")
+
+
+def imports(module: Path) -> Iterator[str]:
+    """Every imported module by its full name, wherever in the file it stands."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports are absolute"
+            assert node.module is not None
+            if node.module in {"detector", "detector.model", "detector.core"}:
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def rooms_imported(module: Path) -> set[str]:
+    found = set()
+    for name in imports(module):
+        parts = name.split(".")
+        if parts[0] == "detector":
+            known = len(parts) > 1 and (PACKAGE / parts[1]).with_suffix(".py").exists()
+            known = known or (len(parts) > 1 and (PACKAGE / parts[1]).is_dir())
+            found.add(parts[1] if known else "__init__")
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES, ids=place)
+def test_a_module_imports_only_rooms_below_it(module: Path) -> None:
+    if room(module) in {"cli", "__main__"}:
+        return  # the top: everything is below
+    assert room(module) in ALLOWED, "a new room needs a line in the map"
+    assert rooms_imported(module) - {room(module)} <= ALLOWED[room(module)]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=place)
+def test_a_library_stays_in_its_place(module: Path) -> None:
+    libraries = {name.split(".")[0] for name in imports(module)}
+    for library in libraries & CONFINED.keys():
+        assert place(module).startswith(CONFINED[library] or "nowhere"), library
+
+
+@pytest.mark.parametrize("module", sorted((PACKAGE / "core").glob("*.py")), ids=place)
+def test_the_core_is_pure(module: Path) -> None:
+    libraries = {name.split(".")[0] for name in imports(module)} - {"detector"}
+    assert libraries - sys.stdlib_module_names <= CORE_LIBRARIES
+    assert libraries & IMPURE == set()
+    clocks = {"now", "utcnow", "today", "time", "monotonic", "perf_counter"}
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner = node.func.value
+            reads_clock = node.func.attr in clocks and isinstance(owner, ast.Name)
+            assert not (reads_clock and owner.id in {"time", "datetime"}), "the core has no clock"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in {"open", "print", "input", "exec", "eval"}
+
+
+def test_only_the_configuration_reads_the_environment() -> None:
+    """Keras and TensorFlow take theirs at import, so the module that imports them sets them;
+    the benchmark command sets one for NumPy in the same way."""
+    touching = set()
+    for module in MODULES:
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv", "putenv"}:
+                touching.add((place(module), _writes(module, node)))
+    assert {p for p, only_writes in touching if not only_writes} == {"config.py"}
+    assert {p for p, _ in touching} <= {"config.py", "model/backend.py", "cli.py"}
+
+
+def _writes(module: Path, environ: ast.Attribute) -> bool:
+    """Whether this mention only sets a variable: os.environ[...] = or .setdefault(...)."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        inside = [n for n in ast.walk(node) if getattr(n, "lineno", 0) == environ.lineno]
+        if not inside:
+            continue
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+            target = node.targets[0].value
+            if isinstance(target, ast.Attribute) and target.attr == "environ":
+                return True
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "setdefault"
+            and isinstance(node.func.value, ast.Attribute)
+            and node.func.value.attr == "environ"
+            and node.lineno == environ.lineno
+        ):
+            return True
+    return False
+
+
+def test_the_daemon_runs_without_tensorflow_and_the_embedded_one_without_kafka() -> None:
+    code = (
+        "import sys, detector.service.wiring, detector.lab.offline, detector.cli\n"
+        "print([m for m in ('tensorflow', 'keras', 'scipy', 'onnx', 'kafka', 'pyarrow')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -6,7 +6,7 @@
     model.keras      the trained network over scaled windows
     calibration.npy  scores of held-out normal windows, sorted, float32
 
-A directory is written under a temporary name and renamed, so it is there whole or not at all.
+A directory is written under a temporary name and renamed: it is there whole or not at all.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Artifact:
                 scale=np.asarray(scaling["scale"], np.float64),
                 squash=float(scaling["squash"]),
             )
-        except (RuntimeError, KeyError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime raises a dozen classes of its own
             raise ArtifactError(f"{self.path}/scorer.onnx: cannot be run: {error}") from None
         if (scorer.length, scorer.features) != (self.length, len(self.features.names)):
             raise ArtifactError(
@@ -71,6 +71,7 @@ class Artifact:
 def save_artifact(path: Path, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
     """Write a model directory; one that is there already is replaced as a whole."""
     checksums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    require_writable(path)
     whole = {"schema_version": SCHEMA_VERSION, **manifest, "files": checksums}
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -80,8 +81,6 @@ def save_artifact(path: Path, manifest: Mapping[str, Any], files: Mapping[str, b
             (draft / name).write_bytes(content)
         (draft / MANIFEST).write_text(json.dumps(whole, indent=2) + "\n")
         if path.exists():
-            if not (path / MANIFEST).exists() and any(path.iterdir()):
-                raise ArtifactError(f"{path}: is there and is no model directory; not replaced")
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
             path.rename(old / "old")
             draft.rename(path)
@@ -91,6 +90,14 @@ def save_artifact(path: Path, manifest: Mapping[str, Any], files: Mapping[str, b
     finally:
         if draft.exists():
             shutil.rmtree(draft)
+
+
+def require_writable(path: Path) -> None:
+    """Refuse to replace something that is no model directory; asked before training too."""
+    if path.exists() and (
+        not path.is_dir() or (any(path.iterdir()) and not (path / MANIFEST).exists())
+    ):
+        raise ArtifactError(f"{path}: is there and is no model directory; not replaced")
 
 
 def load_artifact(path: Path) -> Artifact:
@@ -104,7 +111,7 @@ def load_artifact(path: Path) -> Artifact:
     except ValueError:
         raise ArtifactError(f"{path}/{MANIFEST}: is damaged (not JSON); train again") from None
     schema = manifest.get("schema_version") if isinstance(manifest, dict) else None
-    if not isinstance(schema, int) or schema > SCHEMA_VERSION:
+    if not isinstance(schema, int) or not 1 <= schema <= SCHEMA_VERSION:
         raise ArtifactError(
             f"{path}: written as schema version {schema}, this program reads up to "
             f"{SCHEMA_VERSION}; use a newer program or train again"
@@ -121,7 +128,7 @@ def load_artifact(path: Path) -> Artifact:
             scorer=contents["scorer.onnx"],
             manifest=manifest,
         )
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, EOFError, ConfigError) as error:
         raise ArtifactError(f"{path}/{MANIFEST}: is incomplete ({error!r}); train again") from None
 
 

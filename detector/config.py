@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import math
 import os
 import types
 import typing
@@ -67,7 +68,7 @@ class TrainingConfig:
     validation_fraction: float = _limited(0.1, 0.01, 0.5)
     calibration_fraction: float = _limited(0.2, 0.01, 0.8)
     calibration_windows: int = _limited(200_000, 500)
-    seed: int = _limited(7, 0)
+    seed: int = _limited(7, 0, 2**32 - 1)
     xla: bool = True
 
 
@@ -175,6 +176,9 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
 
 
+_TOP_LEVEL = frozenset(f.name for f in dataclasses.fields(Config))
+
+
 def load_config(path: Path | None, environment: Mapping[str, str] | None = None) -> Config:
     """Read a file (None: the defaults) and the environment. Raises ConfigError."""
     tree: Any = {}
@@ -183,7 +187,7 @@ def load_config(path: Path | None, environment: Mapping[str, str] | None = None)
             tree = yaml.safe_load(path.read_text())
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError) as error:  # bad UTF-8, a date that is none
             raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     overlay(
         tree := {} if tree is None else tree, os.environ if environment is None else environment
@@ -197,6 +201,8 @@ def overlay(tree: Any, environment: Mapping[str, str]) -> None:
         if not name.startswith(_ENVIRONMENT_PREFIX) or not isinstance(tree, dict):
             continue
         *sections, option = name.removeprefix(_ENVIRONMENT_PREFIX).lower().split("__")
+        if not sections and option not in _TOP_LEVEL:
+            continue  # Kubernetes sets DETECTOR_PORT and the like for a service of that name
         target = tree
         for section in sections:
             if target.get(section) is None:
@@ -205,7 +211,10 @@ def overlay(tree: Any, environment: Mapping[str, str]) -> None:
             if not isinstance(target, dict):
                 raise ConfigError(f"environment variable {name}: {section} is no section")
         # A secret made of digits stays text: the option's type decides.
-        target[option] = text if _is_text(sections, option) else yaml.safe_load(text)
+        try:
+            target[option] = text if _is_text(sections, option) else yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError):
+            raise ConfigError(f"environment variable {name}: cannot read {text!r:.60}") from None
 
 
 def parse_config(tree: Any) -> Config:
@@ -305,6 +314,8 @@ def _value(hint: Any, value: Any, where: str, limits: Mapping[str, Any]) -> Any:
         value = float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"{where}: must be {_NAMES[hint]}, is {_shown(value)}")
+    if hint is float and not math.isfinite(value):
+        raise ConfigError(f"{where}: must be a finite number, is {value}")
     low, high = limits.get("low"), limits.get("high")
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         bounds = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"

@@ -151,7 +151,10 @@ class RunningDaemon:
         def accounted() -> bool:
             nonlocal found
             self._must_run()
-            found = self.metrics()
+            status, text = self.get("/metrics")
+            if status != 200:  # it is about to end: the next look says how
+                return False
+            found = samples(text)
             return total(found, "detector_ticks_total") >= ticks
 
         try:
@@ -160,12 +163,14 @@ class RunningDaemon:
             seen = by_label(found, "detector_ticks_total", "outcome")
             raise AssertionError(
                 f"{ticks} ticks were published, after {timeout_s:g} s the metrics account for "
-                f"{seen}; {self.log()[-2000:]}"
+                f"{seen}; {self._last_words()}"
             ) from None
         return found
 
     def metrics(self) -> Samples:
-        return samples(self.get("/metrics")[1])
+        status, text = self.get("/metrics")
+        assert status == 200, text
+        return samples(text)
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body; status 0 while nobody answers."""
@@ -201,4 +206,7 @@ class RunningDaemon:
         assert self._process is not None
         code = self._process.poll()
         if code is not None:
-            raise AssertionError(f"the daemon ended with {code}: {self.log()[-2000:]}")
+            raise AssertionError(f"the daemon ended with {code}: {self._last_words()}")
+
+    def _last_words(self) -> str:
+        return "\n".join(line[:300] for line in self.log().splitlines()[-20:])

@@ -40,7 +40,6 @@ CONFINED = {
     "sqlite3": ("transport/embedded.py",),
     "prometheus_client": ("service/metrics.py", "service/http.py", "service/wiring.py", "cli.py"),
     "onnxruntime": ("core/scoring.py",),
-    "yaml": ("config.py",),
     "pyarrow": ("lab/datasets.py",),
     "pickle": (),
     "shelve": (),
@@ -54,6 +53,10 @@ IMPURE = {
     "logging", "pathlib", "random", "tempfile", "shutil", "sqlite3", "urllib", "http", "sys",
     "signal", "queue", "uuid", "secrets",
 }  # fmt: skip
+
+
+#: The benchmarks' reference model writes a model directory without training.
+EXCEPTIONS = {"model/reference.py": {"artifact"}}
 
 
 def place(module: Path) -> str:
@@ -94,7 +97,8 @@ def test_a_module_imports_only_rooms_below_it(module: Path) -> None:
     if room(module) in {"cli", "__main__"}:
         return  # the top: everything is below
     assert room(module) in ALLOWED, "a new room needs a line in the map"
-    assert rooms_imported(module) - {room(module)} <= ALLOWED[room(module)]
+    allowed = ALLOWED[room(module)] | EXCEPTIONS.get(place(module), set())
+    assert rooms_imported(module) - {room(module)} <= allowed
 
 
 @pytest.mark.parametrize("module", MODULES, ids=place)
@@ -113,8 +117,9 @@ def test_the_core_is_pure(module: Path) -> None:
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             owner = node.func.value
-            reads_clock = node.func.attr in clocks and isinstance(owner, ast.Name)
-            assert not (reads_clock and owner.id in {"time", "datetime"}), "the core has no clock"
+            known = owner.id if isinstance(owner, ast.Name) else ""
+            reads_clock = node.func.attr in clocks and known in {"time", "date", "datetime"}
+            assert not reads_clock, "the core has no clock"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in {"open", "print", "input", "exec", "eval"}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,11 +19,15 @@ import numpy as np
 
 from detector.core.slots import SeriesTable
 from detector.core.ticks import Int64, Reject, TickBatch
+from detector.errors import ConfigError
 
 TimestampUnit = Literal["s", "ms", "us", "ns", "iso8601"]
 _NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INT64 = 2**63 - 1
+#: Of a series, in characters: an alert repeats the name, and a broker limits its records.
+LONGEST_NAME = 1000
+_BEYOND_MICROSECONDS = re.compile(r"[.,]\d{6}(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,10 @@ class Codec:
         self._form = form
         self._fields = tuple(fields)
         self._series = series
+        if form.series_from == "field" and form.series_field in self._fields:
+            raise ConfigError(
+                f"features: {form.series_field!r} is input.series_field, a name and no number"
+            )
         moment = str if form.timestamp_unit == "iso8601" else int | float
         # Field names may be no identifiers: the struct numbers them and renames.
         spec: list[tuple[str, Any]] = [("t", moment)]
@@ -73,12 +82,19 @@ class Codec:
             spec.append(("s", str))
             names["s"] = form.series_field
         for i, field in enumerate(self._fields):
-            spec.append((f"f{i}", float))
-            names[f"f{i}"] = field
-        tick = msgspec.defstruct("Tick", spec, rename=names, gc=False)
+            if field != form.timestamp_field:  # that one is there already
+                spec.append((f"f{i}", float))
+                names[f"f{i}"] = field
+        self._getters = [
+            "t" if field == form.timestamp_field else f"f{i}"
+            for i, field in enumerate(self._fields)
+        ]
+        # msgspec takes no names that JSON would have to escape: such ticks all go the slow way.
+        plain = not any(c in '\\"' or c < " " for name in names.values() for c in name)
+        self._tick_type = msgspec.defstruct("Tick", spec, rename=names if plain else None, gc=False)
         decoder = msgspec.json.Decoder if form.format == "json" else msgspec.msgpack.Decoder
-        self._decode = decoder(tick | list[tick]).decode  # type: ignore[valid-type]  # a type made at run time
-        self._getters = [f"f{i}" for i in range(len(self._fields))]
+        tick: Any = self._tick_type
+        self._decode = decoder(tick | list[tick]).decode if plain else _decode_nothing
 
     def decode(self, block: RecordBlock) -> tuple[TickBatch, list[Reject]]:
         """The ticks of a block in order, and a Reject for each tick or record that is none."""
@@ -89,10 +105,13 @@ class Codec:
         rejects: list[Reject] = []
         decode, limit = self._decode, self._form.max_record_bytes
         by_key = self._form.series_from == "key"
+        is_text = self._form.format == "json"
         for row, value in enumerate(block.values):
             try:
                 if value is None or len(value) > limit:
                     raise ValueError
+                if is_text and not value.isascii():
+                    value.decode()  # msgspec does not look into fields it skips
                 found = decode(value)
                 key = _key_name(block.keys[row]) if by_key else ""
             except (ValueError, RecursionError):  # msgspec's errors and bad UTF-8 are ValueErrors
@@ -122,7 +141,17 @@ class Codec:
         index: list[int],
         names: list[str],
     ) -> tuple[TickBatch, list[Reject]]:
-        time_ns, bad = self._times([t.t for t in ticks])
+        time_ns, untimely = self._times([t.t for t in ticks])
+        if self._form.series_from == "field":
+            names = [t.s for t in ticks]
+        bad = dict.fromkeys(untimely, "bad_timestamp")
+        if names and not 0 < min(map(len, names)) <= max(map(len, names)) <= LONGEST_NAME:
+            nameless = {
+                i: "no_series" for i, n in enumerate(names) if not 0 < len(n) <= LONGEST_NAME
+            }
+            keep_time = [i for i in range(len(ticks)) if i not in bad]
+            time_ns = time_ns[[i not in nameless for i in keep_time]]
+            bad |= nameless
         rejects: list[Reject] = []
         if bad:
             where, unit = self._form.timestamp_field, self._form.timestamp_unit
@@ -131,19 +160,18 @@ class Codec:
                     block.partition,
                     block.offsets[source[i]],
                     index[i],
-                    "bad_timestamp",
-                    f"{where} = {ticks[i].t!r:.80} is no time in {unit}",
+                    reason,
+                    f"{where} = {str(ticks[i].t)[:80]!r} is no time in {unit}"
+                    if reason == "bad_timestamp"
+                    else f"the series' name is empty or longer than {LONGEST_NAME} characters",
                 )
-                for i in bad
+                for i, reason in bad.items()
             ]
-            gone = set(bad)
-            keep = [i for i in range(len(ticks)) if i not in gone]
+            keep = [i for i in range(len(ticks)) if i not in bad]
             ticks = [ticks[i] for i in keep]
             source = [source[i] for i in keep]
             index = [index[i] for i in keep]
             names = [names[i] for i in keep]
-        if self._form.series_from == "field":
-            names = [t.s for t in ticks]
         values = np.empty((len(ticks), len(self._fields)))
         for i, getter in enumerate(self._getters):
             values[:, i] = [getattr(t, getter) for t in ticks]
@@ -169,9 +197,11 @@ class Codec:
                 if not moments or (max(moments) <= limit and min(moments) >= -limit):
                     return np.array(moments, np.int64) * factor, []
             else:
-                column = np.array(moments, np.float64)
-                if max(map(abs, moments)) < min(limit, 2**53) and np.isfinite(column).all():
-                    return float_to_ns(column, factor), []
+                # An integer may be beyond the floats: the size is looked at before converting.
+                if max(map(abs, moments)) < min(limit, 2**53):
+                    column = np.array(moments, np.float64)
+                    if np.isfinite(column).all():
+                        return float_to_ns(column, factor), []
         times, bad = [], []
         for i, moment in enumerate(moments):
             try:
@@ -233,6 +263,8 @@ class Codec:
             if field not in one:
                 raise _RefusedError("missing_field", f"field {field!r} is absent")
         for field in self._fields:
+            if field == form.timestamp_field:
+                continue
             value = one[field]
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise _RefusedError(
@@ -240,23 +272,24 @@ class Codec:
                 )
             if not _is_finite(value):
                 raise _RefusedError("not_finite", f"field {field!r} is not finite")
-        if form.series_from == "field" and not isinstance(one[form.series_field], str):
+        if form.series_from == "field" and not _is_name(one[form.series_field]):
             found = _kind(one[form.series_field])
-            raise _RefusedError(
-                "no_series", f"field {form.series_field!r} is {found}, not a string"
-            )
+            raise _RefusedError("no_series", f"field {form.series_field!r} is {found}, no name")
         moment = one[form.timestamp_field]
         text = form.timestamp_unit == "iso8601"
         if isinstance(moment, bool) or not isinstance(moment, str if text else int | float):
             raise _RefusedError("bad_timestamp", f"{form.timestamp_field} is {_kind(moment)}")
         try:
-            return (
-                self._decode(msgspec.json.encode(one))
-                if self._form.format == "json"
-                else (self._decode(msgspec.msgpack.encode(one)))
-            )
-        except (ValueError, OverflowError) as error:
-            raise _RefusedError("wrong_type", str(error)[:200]) from None
+            values: dict[str, Any] = {
+                getter: float(one[field])
+                for getter, field in zip(self._getters, self._fields, strict=True)
+                if getter != "t"
+            }
+        except OverflowError:
+            raise _RefusedError("not_finite", "a field is beyond the floats") from None
+        if form.series_from == "field":
+            values["s"] = one[form.series_field]
+        return self._tick_type(t=moment, **values)
 
 
 def parse_time(moment: Any, unit: TimestampUnit) -> int:
@@ -268,10 +301,12 @@ def parse_time(moment: Any, unit: TimestampUnit) -> int:
         if not isinstance(moment, str):
             raise ValueError(moment)
         when = datetime.fromisoformat(moment)
+        beyond = _BEYOND_MICROSECONDS.search(moment)  # digits that a datetime cannot hold
+        rest_ns = int(beyond[1].ljust(3, "0")[:3]) if beyond else 0
         if when.tzinfo is None:
             when = when.replace(tzinfo=UTC)
         delta = when - _EPOCH
-        result = (delta.days * 86400 + delta.seconds) * 10**9 + delta.microseconds * 1000
+        result = (delta.days * 86400 + delta.seconds) * 10**9 + delta.microseconds * 1000 + rest_ns
     elif isinstance(moment, int):
         result = moment * _NS[unit]
     elif math.isfinite(moment):
@@ -304,6 +339,14 @@ def _require_key(key: bytes | None) -> None:
         _key_name(key)
     except ValueError:
         raise _RefusedError("no_series", "the record's key holds no series name") from None
+
+
+def _decode_nothing(value: bytes) -> Any:
+    raise ValueError(value)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def _is_finite(value: float) -> bool:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ast
 import keyword
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -75,9 +76,11 @@ class FeatureSet:
         for name, text in expressions.items():
             try:
                 tree = ast.parse(text, mode="eval").body
-            except SyntaxError:
-                raise ConfigError(f"features.{name}: cannot read the expression {text!r}") from None
-            features.append(_compile(tree, f"features.{name}", operands, fields))
+                features.append(_compile(tree, f"features.{name}", operands, fields))
+            except (SyntaxError, ValueError, RecursionError, MemoryError):
+                raise ConfigError(
+                    f"features.{name}: cannot read the expression {text[:200]!r}"
+                ) from None
         return cls(
             tuple(expressions),
             tuple(expressions.values()),
@@ -135,7 +138,9 @@ class FeatureSet:
 
 
 def _reference(field: str) -> str:
-    plain = field.isidentifier() and not keyword.iskeyword(field)
+    # Python reads identifiers in normal form NFKC: another spelling must be quoted.
+    normal = unicodedata.normalize("NFKC", field) == field
+    plain = normal and field.isidentifier() and not keyword.iskeyword(field)
     return field if plain else f"value({field!r})"
 
 

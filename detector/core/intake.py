@@ -43,7 +43,7 @@ class Intake:
 
     def __init__(self, features: FeatureSet, *, max_gap_s: float | None) -> None:
         self.features = features
-        self._max_gap_ns = None if max_gap_s is None else round(max_gap_s * 1e9)
+        self._max_gap_ns = None if max_gap_s is None else round(min(max_gap_s * 1e9, 9.2e18))
         self.newest = SlotColumns(
             {
                 "seen": ((), np.bool_),
@@ -84,7 +84,9 @@ class Intake:
         known = ~first | seen
         restart = ~known
         if self._max_gap_ns is not None:
-            restart |= known & (time_ns - previous_ns > self._max_gap_ns)
+            # Times are in order, so the difference is positive; unsigned it never wraps.
+            gap_ns = time_ns.astype(np.uint64) - previous_ns.astype(np.uint64)
+            restart |= known & (gap_ns > np.uint64(self._max_gap_ns))
 
         operands = operands[row]
         previous = np.concatenate([operands[:1], operands[:-1]])

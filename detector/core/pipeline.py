@@ -201,8 +201,10 @@ class Pipeline:
             [int(self.series.slots(partition, [name])[0]) for partition, name in saved.series],
             np.int64,
         )
+        room = slots >= 0  # beyond max_series there is none; those series warm up again
         for part, state in self._state().items():
-            state.put(slots, {name: saved.columns[f"{part}.{name}"] for name in state.names})
+            rows = {name: saved.columns[f"{part}.{name}"][room] for name in state.names}
+            state.put(slots[room], rows)
 
     def forget(self, partition: int) -> None:
         """Drop the series of a partition that another worker has now."""

@@ -59,10 +59,11 @@ class OnnxScorer:
 
     def reconstruct(self, windows: Float32) -> Float32:
         scaled = self._session.run(["scaled_reconstruction"], {"windows": windows})[0]
-        z = scaled.astype(np.float64).transpose(1, 0, 2) / self._squash
-        result: Float32 = (self._center + self._scale * self._squash * np.sinh(z)).astype(
-            np.float32
-        )
+        # A relu network knows no bounds: clipped, its guess stays a number.
+        z = np.clip(scaled.astype(np.float64).transpose(1, 0, 2) / self._squash, -700, 700)
+        expected = self._center + self._scale * self._squash * np.sinh(z)
+        limit = float(np.finfo(np.float32).max)
+        result: Float32 = np.clip(expected, -limit, limit).astype(np.float32)
         return result
 
 

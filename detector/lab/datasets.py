@@ -11,6 +11,7 @@ import io
 import itertools
 import json
 import math
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from detector.core.cloudevents import rfc3339
 from detector.core.codec import TickFormat, float_to_ns, parse_time
 from detector.core.slots import SeriesTable
 from detector.core.ticks import Float64, Int64, TickBatch
@@ -31,17 +33,22 @@ _NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 class Chunk:
     """Some consecutive rows of a file. A value that is absent or no number is NaN.
 
-    time_ns: (n,); values: (n, fields); label: (n,) or None where the file has no label column
+    time_ns: (n,); values: (n, fields); label: (n,) or None where the file has no label column;
+    row: (n,) where each stands in the file, from 0
     """
 
     series: Sequence[str]
     time_ns: Int64
     values: Float64
     label: Float64 | None
-    first_row: int
+    row: Int64
 
     def __len__(self) -> int:
         return len(self.time_ns)
+
+    @property
+    def first_row(self) -> int:
+        return int(self.row[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +109,8 @@ def read_chunks(
             else [file.series] * len(rows)
         )
         label = _numbers(table[columns.index(label_field)]) if label_field in columns else None
-        chunk = Chunk(series, time_ns, values, label, row)
+        number = np.arange(row, row + len(rows))
+        chunk = Chunk(series, time_ns, values, label, number)
         row += len(rows)
         done = file.limit is not None and row >= file.limit
         keep = np.ones(len(rows), np.bool_)
@@ -111,7 +119,7 @@ def read_chunks(
         if file.until_ns is not None:
             keep &= time_ns < file.until_ns
         if done:
-            keep[(file.limit or 0) - chunk.first_row :] = False
+            keep[(file.limit or 0) - int(number[0]) :] = False
         if keep.any():
             yield chunk if keep.all() else _select(chunk, keep)
         if done:
@@ -126,7 +134,7 @@ def to_batch(chunk: Chunk, table: SeriesTable) -> TickBatch:
         time_ns=chunk.time_ns,
         values=chunk.values,
         partition=np.zeros(n, np.int32),
-        offset=np.arange(chunk.first_row, chunk.first_row + n),
+        offset=chunk.row,
         index=np.zeros(n, np.int32),
         received_ms=chunk.time_ns // 10**6,
     )
@@ -140,6 +148,7 @@ def _select(chunk: Chunk, keep: Any) -> Chunk:
         time_ns=chunk.time_ns[which],
         values=chunk.values[which],
         label=None if chunk.label is None else chunk.label[which],
+        row=chunk.row[which],
     )
 
 
@@ -158,7 +167,7 @@ def _tables(path: Path) -> Iterator[tuple[list[str], list[Sequence[Any]]]]:
                 yield from _json_lines(file, path)
         else:
             raise DataError(f"{path}: must end in .csv, .jsonl (both also .gz) or .parquet")
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{path}: {reason}") from None
     except UnicodeDecodeError:
@@ -184,10 +193,11 @@ def _csv(file: IO[str]) -> Iterator[tuple[list[str], list[Sequence[Any]]]]:
             for row in rows:
                 if len(row) != len(columns):
                     raise DataError(
-                        f"{getattr(file, 'name', 'CSV')}: near line {reader.line_num}: a row has "
-                        f"{len(row)} cells, the header {len(columns)}"
+                        f"{getattr(file, 'name', 'CSV')}: near line {reader.line_num + 1}: a row "
+                        f"has {len(row)} cells, the header {len(columns)}"
                     )
-        yield columns, list(rows)
+        if rows:
+            yield columns, list(rows)
 
 
 def _json_lines(file: IO[str], path: Path) -> Iterator[tuple[list[str], list[Sequence[Any]]]]:
@@ -220,22 +230,47 @@ def _parquet(path: Path) -> Iterator[tuple[list[str], list[Sequence[Any]]]]:
         file = parquet.ParquetFile(path)
     except ValueError as error:  # pyarrow's ArrowInvalid is one
         raise DataError(f"{path}: {error}") from None
-    for batch in file.iter_batches(CHUNK_ROWS):
-        columns = [column.to_pylist() for column in batch.columns]
-        yield batch.schema.names, list(zip(*columns, strict=True))
+    try:
+        for batch in file.iter_batches(CHUNK_ROWS):
+            columns = [_cells(column) for column in batch.columns]
+            yield batch.schema.names, list(zip(*columns, strict=True))
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _cells(column: Any) -> list[Any]:
+    """Values of a Parquet column; timestamps as ISO 8601 text with all their digits."""
+    import pyarrow
+
+    if pyarrow.types.is_timestamp(column.type):
+        ns = column.cast(pyarrow.timestamp("ns", column.type.tz)).cast(pyarrow.int64()).to_pylist()
+        return [None if n is None else rfc3339(n) for n in ns]
+    cells: list[Any] = column.to_pylist()
+    return cells
+
+
+def _exact(cell: Any) -> int | float:
+    """A number from a cell; a whole one keeps all its digits."""
+    try:
+        return int(cell) if not isinstance(cell, float) else cell
+    except ValueError:
+        return float(cell)
 
 
 def _numbers(cells: Sequence[Any]) -> Float64:
     try:
-        return np.array(cells, np.float64)
-    except (ValueError, TypeError):
+        column = np.array(cells, np.float64)
+        if column.ndim == 1:
+            return column
+        raise ValueError
+    except (ValueError, TypeError, OverflowError):
         return np.array([_number(cell) for cell in cells])
 
 
 def _number(cell: Any) -> float:
     try:
         return float(cell)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return math.nan
 
 
@@ -244,20 +279,22 @@ def _times(cells: Sequence[Any], form: TickFormat, path: Path, first_row: int) -
     if unit != "iso8601":
         try:
             if not any(isinstance(cell, float) for cell in cells):  # NumPy would cut them off
-                return np.array(cells, np.int64) * _NS[unit]  # whole numbers, as text or not
+                whole = np.array(cells, np.int64)  # whole numbers, as text or not
+                if len(whole) == 0 or np.abs(whole.astype(np.float64)).max() < 2**63 / _NS[unit]:
+                    return whole * _NS[unit]
             raise ValueError
         except (ValueError, TypeError, OverflowError):
             numbers = _numbers(cells)
-            if np.isfinite(numbers).all() and (np.abs(numbers) * _NS[unit] < 2**63).all():
+            if (np.abs(numbers) < min(2**63 / _NS[unit], 2**53)).all():  # false for NaN too
                 return float_to_ns(numbers, _NS[unit])
     times = []
     for i, cell in enumerate(cells):
         try:
-            if hasattr(cell, "isoformat"):  # a Parquet timestamp
-                times.append(parse_time(cell.isoformat(), "iso8601"))
+            if isinstance(cell, str) and "T" in cell:  # a Parquet timestamp, whatever the unit
+                times.append(parse_time(cell, "iso8601"))
             else:
-                times.append(parse_time(cell if unit == "iso8601" else float(cell), unit))
-        except (ValueError, TypeError):
+                times.append(parse_time(cell if unit == "iso8601" else _exact(cell), unit))
+        except (ValueError, TypeError, OverflowError):
             raise DataError(
                 f"{path}: row {first_row + i + 1}: {form.timestamp_field} = {cell!r} is no time "
                 f"in {unit} (input.timestamp_unit)"

@@ -11,6 +11,9 @@ import msgspec
 from detector.config import Config
 from detector.service.wiring import make_broker, prepare_topics
 
+#: A log that ends in transaction markers may never look read to its end.
+_GIVE_UP_S = 10.0
+
 
 def follow_alerts(
     config: Config,
@@ -33,7 +36,12 @@ def follow_alerts(
                 show(record.value or b"")
                 count += 1
                 last_s = time.monotonic()
-            if not forever and time.monotonic() - last_s >= quiet_s:
+            quiet = time.monotonic() - last_s >= quiet_s
+            if (
+                not forever
+                and quiet
+                and (reader.at_end() or time.monotonic() - last_s >= _GIVE_UP_S)
+            ):
                 return count
     finally:
         reader.close()

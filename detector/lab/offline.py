@@ -11,7 +11,7 @@ from typing import IO
 
 import numpy as np
 
-from detector.artifact import Artifact, save_artifact
+from detector.artifact import Artifact, require_writable, save_artifact
 from detector.config import Config
 from detector.core.cloudevents import rfc3339
 from detector.core.features import FeatureSet
@@ -49,6 +49,7 @@ def train_model(
     config: Config, files: Sequence[DataFile], out: Path, *, progress: Progress, read: Read
 ) -> TrainingReport:
     """Read the files, train, and write the model directory `out`."""
+    require_writable(out)
     form, label_field = tick_format(config), config.input.label_field
     if isinstance(config.features, str):
         features = FeatureSet.of_fields(numeric_fields(files[0], form, label_field))

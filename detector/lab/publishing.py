@@ -1,4 +1,4 @@
-"""A data file into the ticks topic, as fast as it goes, at a rate, or at its own pace."""
+"""A data file into the ticks topic, as fast as it goes or at a rate."""
 
 from __future__ import annotations
 

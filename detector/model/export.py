@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 18
+#: Scales from the centre beyond which a value is as far as any.
+_FARTHEST = 1e18
 IR_VERSION = 9  # readable by every ONNX Runtime since 1.16
 
 
@@ -125,7 +127,11 @@ class _Graph:
         self.constant("squash", np.asarray(scaling.squash, np.float32))
         self.add("Sub", ["time_major", "center"], "centred")
         self.add("Mul", ["centred", "inverse_scale"], "standardised")
-        self.add("Asinh", ["standardised"], "compressed")
+        # A sentinel such as the largest float would become infinite, and the score with it.
+        self.constant("lowest", np.asarray(-_FARTHEST, np.float32))
+        self.constant("highest", np.asarray(_FARTHEST, np.float32))
+        self.add("Clip", ["standardised", "lowest", "highest"], "bounded")
+        self.add("Asinh", ["bounded"], "compressed")
         scaled = self.add("Mul", ["compressed", "squash"], "scaled")
         state = scaled
         for i, layer in enumerate(network.encoder):

@@ -1,7 +1,8 @@
 """From uninterrupted runs of features to a model directory: scale, fit, calibrate, export.
 
 The data is split by time in every series: the first part trains, the next stops the training
-(best weights kept), the last, which training never sees, calibrates error scale and threshold.
+(best weights kept) and gives the error scale, the last, which training never sees, calibrates
+the threshold.
 """
 
 from __future__ import annotations

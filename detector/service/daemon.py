@@ -18,7 +18,7 @@ from detector.core.alerts import Alert
 from detector.core.cloudevents import CONTENT_TYPE, encode_alert, rfc3339
 from detector.core.codec import Codec, RecordBlock
 from detector.core.pipeline import Pipeline
-from detector.core.ticks import Outcome, Reject, TickBatch
+from detector.core.ticks import Float64, Outcome, Reject, TickBatch
 from detector.errors import TransactionError
 from detector.service.logs import event
 from detector.service.metrics import Metrics
@@ -31,6 +31,10 @@ _MOST_FAILURES = 5
 #: Without a completed round for this long the loop hangs.
 _HANG_S = 60.0
 _GAUGES_EVERY_S = 0.5
+#: Keys of dead letters are cut off above: key and value together must fit a record.
+_LONGEST_KEY_BYTES = 1000
+#: A poll never waits longer, however rare the commits: signals and probes are answered.
+_LONGEST_WAIT_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class _Pending:
     positions: dict[int, int] = field(default_factory=dict)
     counts: Counter[Outcome] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    scores: list[Float64] = field(default_factory=list)
 
 
 class Daemon:
@@ -160,9 +165,10 @@ class Daemon:
             self._set_gauges()
 
     def _poll(self) -> list[RecordBlock]:
-        wait_s = self._policy.commit_interval_s
+        wait_s = min(self._policy.commit_interval_s, _LONGEST_WAIT_S)
         if self._pending.since_s is not None:
-            wait_s -= self._monotonic_s() - self._pending.since_s
+            due_s = self._policy.commit_interval_s + self._pending.since_s - self._monotonic_s()
+            wait_s = min(wait_s, due_s)
         with self._metrics.processing.labels("poll").time():
             return self._worker.poll(
                 max_records=self._policy.max_poll_records, timeout_s=max(0.0, wait_s)
@@ -184,7 +190,6 @@ class Daemon:
             raise TransactionError(f"partitions {sorted(lost)} left with uncommitted work")
         for partition in lost:
             self._pipeline.forget(partition)
-            self._forget_lag(partition)
 
     def _process(self, blocks: list[RecordBlock]) -> None:
         pending = self._pending
@@ -200,7 +205,7 @@ class Daemon:
         counts = result.counts()
         if counts[Outcome.SCORED]:
             self._metrics.scoring.observe(self._monotonic_s() - started_s)
-            self._metrics.observe_scores(result.score)
+            pending.scores.append(result.score)
         pending.counts.update(counts)
         rejects = [r for _, refused in decoded for r in refused]
         pending.counts[Outcome.REJECTED] += len(rejects)
@@ -224,34 +229,46 @@ class Daemon:
                 self._newest_ns = newest
 
     def _bury(self, rejects: list[Reject], blocks: list[RecordBlock]) -> None:
-        """A dead letter for each reject: the raw record, why, and where it came from."""
+        """One dead letter for each record with a reject: the raw record, why, and from where.
+
+        A record may be an array with very many bad ticks: they share a letter, whose reason is
+        that of the first; every tick is counted by its own reason."""
         by_partition = {block.partition: block for block in blocks}
+        by_record: dict[tuple[int, int], list[Reject]] = {}
         for reject in rejects:
-            block = by_partition[reject.partition]
-            row = reject.offset - block.offsets[0]
-            if row >= len(block) or block.offsets[row] != reject.offset:  # a log with holes
-                row = list(block.offsets).index(reject.offset)
+            by_record.setdefault((reject.partition, reject.offset), []).append(reject)
+            self._pending.reasons[reject.reason] += 1
+        for (partition, offset), several in by_record.items():
+            block = by_partition[partition]
+            row = offset - block.offsets[0]
+            if row >= len(block) or block.offsets[row] != offset:  # a log with holes
+                row = list(block.offsets).index(offset)
             value = block.values[row]
             limit = self._policy.dead_letter_max_bytes
+            first = several[0]
             headers = {
-                "reason": reject.reason,
-                "detail": reject.detail,
+                "reason": first.reason,
+                "detail": first.detail,
                 "topic": block.topic,
-                "partition": str(reject.partition),
-                "offset": str(reject.offset),
-                "index": str(reject.index),
+                "partition": str(partition),
+                "offset": str(offset),
+                "index": str(first.index),
+                "rejected_ticks": str(len(several)),
             }
             if value is not None and len(value) > limit:
                 headers["truncated_from_bytes"] = str(len(value))
                 value = value[:limit]
+            key = block.keys[row]
+            if key is not None and len(key) > _LONGEST_KEY_BYTES:
+                headers["key_truncated_from_bytes"] = str(len(key))
+                key = key[:_LONGEST_KEY_BYTES]
             self._pending.outbox.dead_letters.append(
                 Message(
-                    block.keys[row],
+                    key,
                     value,
                     tuple((k, v.encode(errors="replace")) for k, v in headers.items()),
                 )
             )
-            self._pending.reasons[reject.reason] += 1
 
     def _commit(self) -> None:
         pending = self._pending
@@ -262,6 +279,8 @@ class Daemon:
         self._failures = 0
         self._pending = _Pending()
         self._metrics.transactions.labels("committed").inc()
+        for scores in pending.scores:
+            self._metrics.observe_scores(scores)
         self._metrics.count_ticks(pending.counts, pending.reasons)
         self._metrics.dead_letters.inc(len(pending.outbox.dead_letters))
         self._metrics.count_alerts(pending.alerts, self._wall_s())
@@ -274,16 +293,13 @@ class Daemon:
                 alert_id=alert.alert_id,
             )
 
-    def _forget_lag(self, partition: int) -> None:
-        """Another worker reports a partition that left; ours would stand still for ever."""
-        if partition in self._lagging:
-            self._lagging.discard(partition)
-            self._metrics.lag.remove(self._pipeline.policy.topic, str(partition))
-
     def _set_gauges(self) -> None:
         metrics, pipeline = self._metrics, self._pipeline
-        for partition, records in self._worker.lag().items():
-            self._lagging.add(partition)
+        lag = self._worker.lag()
+        for partition in self._lagging - lag.keys():  # another worker reports it now
+            metrics.lag.remove(pipeline.policy.topic, str(partition))
+        self._lagging = set(lag)
+        for partition, records in lag.items():
             metrics.lag.labels(pipeline.policy.topic, str(partition)).set(records)
         if self._newest_ns is not None:
             metrics.last_tick.set(self._newest_ns * 1e-9)

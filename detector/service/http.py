@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import threading
 from collections.abc import Callable, Sequence
@@ -74,6 +75,10 @@ class HttpServer:
                 self._answer(status, "text/plain; charset=utf-8", f"{text}\n".encode())
 
             def _answer(self, status: int, kind: str, body: bytes) -> None:
+                with contextlib.suppress(ConnectionError):  # who hung up wants no answer
+                    self._send(status, kind, body)
+
+            def _send(self, status: int, kind: str, body: bytes) -> None:
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import sqlite3
 import time
@@ -22,6 +23,7 @@ from detector.errors import BrokerError, TransactionError
 from detector.transport.broker import Headers, Message, Outbox, Publisher, Reader, Record, Topics
 
 SCHEMA_VERSION = 1
+_LOGGER = logging.getLogger("detector.embedded")
 _SCHEMA = """
 CREATE TABLE topics (
     id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL,
@@ -91,9 +93,17 @@ class EmbeddedWorker:
         self._lock: int | None = None
         self._position = 0
         self._pruned_s = 0.0
+        self._more_to_prune = False
 
     def open(self) -> None:
         self._lock = _take_lock(self._settings.path)
+        try:
+            self._open_at_position()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_at_position(self) -> None:
         self._database = _open(self._settings)
         with _writing(self._database) as database:
             self._ticks = _topic_id(database, self._topics.ticks)
@@ -160,11 +170,9 @@ class EmbeddedWorker:
                         "INSERT OR REPLACE INTO positions VALUES (?, ?)",
                         (self._topics.ticks, positions[0]),
                     )
-            if time.monotonic() - self._pruned_s > _PRUNE_EVERY_S:
-                self._pruned_s = time.monotonic()
-                self._prune(now_ms)
         except sqlite3.Error as error:
             raise TransactionError(str(_broker_error(self._settings.path, error))) from error
+        self._prune_if_due(now_ms)
 
     def assignment(self) -> frozenset[int]:
         return frozenset({0})
@@ -204,8 +212,21 @@ class EmbeddedWorker:
             raise BrokerError("the worker is not open")
         return self._database
 
-    def _prune(self, now_ms: int) -> None:
-        """Delete what is past retention, a bounded number of rows at a time."""
+    def _prune_if_due(self, now_ms: int) -> None:
+        """The commit is done: whatever happens here, nothing of it is undone."""
+        if time.monotonic() - self._pruned_s < _PRUNE_EVERY_S and not self._more_to_prune:
+            return
+        self._pruned_s = time.monotonic()
+        try:
+            self._more_to_prune = self._prune(now_ms)
+        except sqlite3.Error as error:
+            self._more_to_prune = False
+            _LOGGER.warning("retention: %s: %s", self._settings.path, error)
+
+    def _prune(self, now_ms: int) -> bool:
+        """Delete what is past retention, a bounded number of rows at a time; whether there may
+        be more."""
+        more = False
         oldest_ms = now_ms - int(self._settings.retention_s * 1000)
         with _writing(self._open_database()) as database:
             topics = database.execute(
@@ -220,12 +241,13 @@ class EmbeddedWorker:
                     (topic, oldest_ms),
                 ).fetchone()
                 end = max(keep_from, following if row is None else row[0])
-                if name == self._topics.ticks:
-                    (committed,) = database.execute(
+                if name not in (self._topics.alerts, self._topics.dead_letters):
+                    row = database.execute(
                         "SELECT next_offset FROM positions WHERE topic = ?", (name,)
                     ).fetchone()
-                    end = min(end, committed)
-                end = min(end, first + _PRUNE_ROWS)
+                    end = min(end, first if row is None else row[0])  # nothing uncommitted
+                if end - first > _PRUNE_ROWS:
+                    end, more = first + _PRUNE_ROWS, True
                 if end > first:
                     database.execute(
                         'DELETE FROM records WHERE topic = ? AND "offset" < ?', (topic, end)
@@ -233,6 +255,7 @@ class EmbeddedWorker:
                     database.execute(
                         "UPDATE topics SET first_offset = ? WHERE id = ?", (end, topic)
                     )
+        return more
 
 
 class _EmbeddedPublisher:

@@ -195,7 +195,7 @@ class KafkaWorker:
                 producer.send(
                     topic,
                     key=m.key,
-                    value=m.value,
+                    value=_value(m),
                     headers=list(m.headers),
                     partition=m.partition,
                 )
@@ -295,7 +295,11 @@ class _KafkaPublisher:
         try:
             for m in messages:
                 future = self._producer.send(
-                    topic, key=m.key, value=m.value, headers=list(m.headers), partition=m.partition
+                    topic,
+                    key=m.key,
+                    value=_value(m),
+                    headers=list(m.headers),
+                    partition=m.partition,
                 )
                 future.add_errback(self._failed)
         except KafkaError as error:
@@ -370,6 +374,11 @@ class _KafkaReader:
 
     def close(self) -> None:
         self._consumer.close()
+
+
+def _value(message: Message) -> bytes | None:
+    """The client refuses a record without key and value; Kafka itself would take it."""
+    return b"" if message.key is None and message.value is None else message.value
 
 
 def _position(offset: int) -> Any:

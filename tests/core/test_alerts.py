@@ -44,6 +44,12 @@ def test_m_of_the_last_n_windows_open_an_alert() -> None:
     assert states(policy, [2, 2]) == [(1, "OPENED")]
 
 
+def test_windows_of_a_quiet_batch_push_out_those_that_exceeded() -> None:
+    policy = AlertPolicy(open_after=2, of_last=3, resolve_after=10)
+    assert changes(policy, [2, 0, 0, 2], batches=[1, 3]) == []
+    assert changes(policy, [2, 0, 2], batches=[1, 2]) == [(2, "OPENED", "WARNING", 2)]
+
+
 def test_only_a_window_that_exceeds_opens() -> None:
     policy = AlertPolicy(open_after=1, of_last=3, resolve_after=1)
     assert states(policy, [2, 0, 0, 0]) == [(0, "OPENED"), (1, "RESOLVED")]
@@ -119,7 +125,7 @@ def alert_policies(draw: st.DrawFn) -> AlertPolicy:
     )
 
 
-_SCORES = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.5, 4.0])
+_SCORES = st.sampled_from([0.0, 0.25, 0.5, 0.5, 0.75, 0.75, 1.0, 1.0, 1.0, 1.5, 2.0, 2.5, 4.0])
 
 
 @given(

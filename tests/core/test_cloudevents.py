@@ -89,7 +89,7 @@ def test_an_alert_says_everything_in_its_place() -> None:
             "contributions": {"return": 0.75, "spread": 0.25},
             "features": ["return", "spread"],
             "observed": [[1.07, 2.0], [1.0701, -3.5e-9]],
-            "expected": [[2.07, 3.0], [2.0701, 1.0]],
+            "expected": [[2.0700002, 3.0], [2.0700998, 1.0]],
             "event_time": "2023-11-14T22:13:20.123456789Z",
             "opened_time": "2023-11-14T22:13:19.123456789Z",
             "received_time": "2023-11-14T22:13:20.123000000Z",

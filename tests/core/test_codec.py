@@ -443,6 +443,7 @@ def moments(unit: str) -> st.SearchStrategy[int | float]:
     return (
         st.integers(-reach, reach)
         | st.floats(-float(reach) * 0.999, float(reach) * 0.999)
+        | st.integers(16 * 10**17, 18 * 10**17).map(lambda ns: ns // FACTOR[unit])
         | st.floats(1.6e9, 1.8e9).map(lambda s: s * (10**9 // FACTOR[unit]))
         | st.sampled_from([0, 0.0, -0.0, 5e-324, -1e-20, 0.5, reach, -reach])
         | st.sampled_from([2**53, -(2.0**53), 2**53 - 1, 1e8]).filter(lambda m: abs(m) <= reach)
@@ -466,6 +467,13 @@ def test_a_moment_gives_the_same_nanoseconds_alone_and_in_any_batch(
         assert parse_time(moment, unit) == time_ns
         # To the nearest nanosecond; whole numbers exactly.
         assert abs(time_ns - exact_ns(moment, unit)) <= (0 if type(moment) is int else 1)
+
+
+def test_a_whole_number_keeps_its_digits_beside_a_float() -> None:
+    codec, _ = make_codec(unit="ns")
+    times = [1700000000123456789, 1.25]
+    batch, _ = codec.decode(make_block([encode("json", good(timestamp=t)) for t in times]))
+    assert batch.time_ns.tolist() == [1700000000123456789, 1]
 
 
 @pytest.mark.parametrize("unit", UNITS)

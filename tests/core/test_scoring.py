@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from detector.core.scoring import CHUNK, OnnxScorer, contributions, mean_score, score_windows
 from detector.core.ticks import Float32
 from detector.core.windows import WindowStore
+from detector.model.export import Scaling, scorer_graph
+from detector.model.reference import random_network
 from tests.artifacts import make_artifact
 
 LENGTH = 5
@@ -112,3 +114,21 @@ def test_the_score_of_a_row_does_not_depend_on_the_others(errors: list[list[floa
     rows = np.array(errors, np.float32)
     together = mean_score(rows)
     assert [mean_score(row[None])[0] for row in rows] == together.tolist()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1.0, 1e6, 1e30])
+def test_an_explanation_is_finite_however_far_the_network_strays(size: float) -> None:
+    """A relu network has no bound, and its output is scaled back by an exponential."""
+    scaling = Scaling(np.zeros(1), np.ones(1), 4.0)
+    network = random_network(1, (32, 16), activation="relu")
+    scorer = OnnxScorer(
+        scorer_graph(network, scaling, np.ones(1), length=32),
+        threads=1,
+        center=scaling.center,
+        scale=scaling.scale,
+        squash=scaling.squash,
+    )
+    windows = np.random.default_rng(0).normal(0, size, (50, 32, 1)).astype(np.float32)
+    assert np.isfinite(scorer.errors(windows)).all()
+    assert np.isfinite(scorer.reconstruct(windows)).all()

@@ -427,6 +427,23 @@ def test_after_a_failed_commit_nothing_is_counted_or_published_twice(
     assert total(metrics, "detector_ready") == 0  # it has ended
 
 
+def test_scores_that_were_not_committed_are_in_no_histogram(
+    tmp_path: Path, artifact: Artifact, records: list[Sent], account: Account
+) -> None:
+    config = make_config(tmp_path)
+
+    def before(number: int, _: Outbox, __: Mapping[int, int]) -> None:
+        if number == 5:
+            raise TransactionError("the broker went away")
+
+    broker = WatchedBroker(make_broker(config), before=before)
+    publish(broker, config, records)
+    metrics = run_through(config, artifact, broker, account.outcomes.total())
+    scored = total(metrics, "detector_windows_scored_total")
+    assert total(metrics, "detector_score_count") == scored
+    assert total(metrics, "detector_batch_windows_sum") == scored
+
+
 @pytest.mark.parametrize("failing", [1, 4])
 def test_a_commit_that_succeeded_although_it_was_reported_failed_is_not_done_again(
     tmp_path: Path, artifact: Artifact, records: list[Sent], account: Account, failing: int

@@ -1,0 +1,225 @@
+"""Training for real, and small: what is deployed is what Keras learned."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from detector.artifact import Artifact, load_artifact
+from detector.config import Config, parse_config
+from detector.core.threshold import choose_threshold
+from detector.core.ticks import Float32
+from detector.errors import DataError
+from detector.lab.datasets import DataFile
+from detector.lab.offline import TrainingReport, train_model
+
+pytestmark = pytest.mark.training
+
+LENGTH = 6
+TICKS = 2700
+FEATURES = {"wave": "wave", "step": "diff(wave)", "jump": "jump", "flat": "flat"}
+Row = dict[str, float]
+
+
+def make_config(activation: str = "tanh", *, xla: bool = False, **changes: Any) -> Config:
+    tree: dict[str, Any] = {
+        "features": FEATURES,
+        "window": {"length": LENGTH, "max_gap_s": 1.5},
+        "model": {"units": [5, 3], "activation": activation},
+        "training": {
+            "epochs": 2,
+            "patience": 1,
+            "batch_size": 64,
+            "learning_rate": 0.01,
+            "xla": xla,
+        },
+    }
+    return parse_config(tree | changes)
+
+
+def healthy(count: int = TICKS, *, seed: int = 0) -> list[Row]:
+    """A wave, a heavy tail without a variance, and a feature that never moves."""
+    random = np.random.default_rng(seed)
+    return [
+        {
+            "timestamp": i,
+            "wave": math.sin(i / 3) + 0.05 * random.normal(),
+            "jump": float(random.pareto(0.7)),
+            "flat": 273.15,
+        }
+        for i in range(count)
+    ]
+
+
+def write(path: Path, rows: list[Row]) -> DataFile:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return DataFile(path, "one")
+
+
+def fit(
+    config: Config, directory: Path, rows: list[Row]
+) -> tuple[Artifact, TrainingReport, list[tuple[int, float, float]]]:
+    seen: list[tuple[int, float, float]] = []
+    read: list[int] = []
+    directory.mkdir(exist_ok=True)
+    report = train_model(
+        config,
+        [write(directory / "data.jsonl", rows)],
+        directory / "model",
+        progress=lambda epoch, loss, held: seen.append((epoch, loss, held)),
+        read=read.append,
+    )
+    assert sum(read) == len(rows)
+    return load_artifact(directory / "model"), report, seen
+
+
+Fitted = tuple[Artifact, TrainingReport, list[tuple[int, float, float]]]
+
+
+@pytest.fixture(scope="module", params=["tanh", "relu"])
+def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    config = make_config(request.param, xla=request.param == "relu")
+    return fit(config, tmp_path_factory.mktemp(request.param), healthy())
+
+
+def some_windows(artifact: Artifact, count: int = 300) -> Float32:
+    """Windows near and far from what the model has seen."""
+    random = np.random.default_rng(8)
+    scaling = artifact.manifest["scaling"]
+    shape = (count, artifact.length, len(artifact.features.names))
+    spread = random.lognormal(0, 1, (count, 1, 1)) * random.normal(size=shape)
+    windows: Float32 = (np.array(scaling["center"]) + np.array(scaling["scale"]) * spread).astype(
+        np.float32
+    )
+    return windows
+
+
+def test_the_deployed_graph_is_the_trained_network(fitted: Fitted) -> None:
+    from detector.model.backend import keras
+
+    artifact, report, _ = fitted
+    network = keras.saving.load_model(artifact.path / "model.keras", compile=False)
+    assert network.count_params() == report.parameters
+    windows = some_windows(artifact)
+    scaling = artifact.manifest["scaling"]
+    center, scale, squash = np.array(scaling["center"]), np.array(scaling["scale"]), 4.0
+    z = (squash * np.arcsinh((windows - center) / scale / squash)).astype(np.float32)
+    expected = np.asarray(network(z))
+    session = onnxruntime.InferenceSession(artifact.scorer, providers=["CPUExecutionProvider"])
+    scaled, errors = session.run(["scaled_reconstruction", "errors"], {"windows": windows})
+    np.testing.assert_allclose(scaled.transpose(1, 0, 2), expected, rtol=1e-5, atol=1e-5)
+    by_hand = ((expected.astype(np.float64) - z) ** 2).mean(axis=1)
+    by_hand /= np.array(artifact.manifest["calibration"]["error_scale"])
+    np.testing.assert_allclose(errors, by_hand, rtol=1e-4, atol=1e-4)
+    scorer = artifact.open_scorer(threads=1)
+    np.testing.assert_array_equal(scorer.errors(windows), errors)
+
+
+def test_the_training_tells_what_it_did(fitted: Fitted) -> None:
+    artifact, report, seen = fitted
+    manifest = artifact.manifest
+    assert [epoch for epoch, _, _ in seen] == list(range(1, report.epochs + 1))
+    assert [(h["loss"], h["validation_loss"]) for h in manifest["training"]["history"]] == [
+        (loss, held) for _, loss, held in seen
+    ]
+    assert report.validation_loss == min(held for _, _, held in seen)
+    assert report.ticks == report.outcomes["accepted"] == TICKS
+    assert (report.features, report.constant_features) == (tuple(FEATURES), ("flat",))
+    assert report.model_version == artifact.version
+    assert manifest["training"]["windows"] == report.windows
+    # The first tick of the run has no difference; then each part loses length - 1.
+    assert sum(report.windows.values()) == TICKS - 1 - 3 * (LENGTH - 1)
+
+
+def test_the_calibration_is_of_windows_training_did_not_see(fitted: Fitted) -> None:
+    artifact, report, _ = fitted
+    assert len(artifact.calibration) == report.windows["calibrating"]
+    assert (np.diff(artifact.calibration) >= 0).all()
+    assert np.isfinite(artifact.calibration).all()
+    assert artifact.tail.windows == len(artifact.calibration)
+    assert report.threshold == choose_threshold(
+        "pot", rate=1e-4, value=None, scores=artifact.calibration, tail=artifact.tail
+    )
+    assert (artifact.calibration > report.threshold).mean() <= 0.01
+
+
+def test_a_fault_scores_above_normal_windows_in_a_feature_of_each_kind(fitted: Fitted) -> None:
+    artifact, _, _ = fitted
+    scorer = artifact.open_scorer(threads=1)
+    rows = healthy(200, seed=9)
+    normal = np.array([[r["wave"], 0.0, min(r["jump"], 10.0), r["flat"]] for r in rows], np.float32)
+    normal[1:, 1] = np.diff(normal[:, 0])
+    window = normal[100 : 100 + LENGTH]
+    quiet = scorer.errors(window[None])[0]
+    for feature, shift in enumerate([50.0, 50.0, 1e6, 300.0]):
+        broken = window.copy()
+        broken[-1, feature] += shift
+        loud = scorer.errors(broken[None])[0]
+        assert loud[feature] > 10 * quiet[feature] + 1
+        assert loud.mean() > 3 * quiet.mean()
+
+
+@pytest.mark.parametrize("fitted", ["relu"], indirect=True)  # compiled by XLA, as by default
+def test_training_is_reproducible_from_its_seed(fitted: Fitted, tmp_path: Path) -> None:
+    artifact, _, seen = fitted
+    again, _, seen_again = fit(make_config("relu", xla=True), tmp_path, healthy())
+    assert seen_again == seen
+    assert again.scorer == artifact.scorer
+    assert again.version == artifact.version
+    np.testing.assert_array_equal(again.calibration, artifact.calibration)
+
+
+# -- data that does not suffice: refused before any fit
+
+
+def _drop(rows: list[Row], name: str) -> list[Row]:
+    return [{k: v for k, v in row.items() if k != name} for row in rows]
+
+
+def _with_gaps(rows: list[Row], every: int) -> list[Row]:
+    return [row | {"timestamp": row["timestamp"] + i // every * 100} for i, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (lambda: healthy(40), r"too few uninterrupted ticks: .* needs about \d+ ticks"),
+        (lambda: healthy(1000), r"too few held-out windows for a threshold: .* about \d+ ticks"),
+        (lambda: [r | {"wave": 1.0, "jump": 2.0} for r in healthy()], "every feature is constant"),
+        (lambda: [r | {"wave": math.nan} for r in healthy()], "2700 of 2700 ticks cannot be used"),
+        (lambda: _drop(healthy(), "jump"), "has no column 'jump'"),
+        (lambda: _with_gaps(healthy(), LENGTH), r"too few uninterrupted ticks.*without a gap"),
+        (lambda: healthy(1), "too few uninterrupted ticks"),
+    ],
+    ids=["short", "no calibration", "constant", "nan", "no field", "gaps", "one tick"],
+)
+def test_data_that_does_not_suffice_is_refused_with_what_is_needed(
+    tmp_path: Path, rows: Callable[[], list[Row]], says: str
+) -> None:
+    with pytest.raises(DataError, match=says):
+        fit(make_config(), tmp_path, rows())
+    assert not (tmp_path / "model").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["data.jsonl"]
+
+
+def test_as_many_ticks_as_the_message_asks_for_are_accepted(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as refused:
+        fit(make_config(), tmp_path, healthy(1000))
+    needed = int(str(refused.value).split("about ")[1].split()[0])
+    one_epoch = parse_config(
+        {
+            "features": {"wave": "wave"},
+            "window": {"length": LENGTH},
+            "model": {"units": [2]},
+            "training": {"epochs": 1, "batch_size": 64, "xla": False},
+        }
+    )
+    _, report, _ = fit(one_epoch, tmp_path, healthy(needed + LENGTH))
+    assert report.windows["calibrating"] >= 500

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from detector import __version__
-from detector.errors import DetectorError, UsageError
+from detector.errors import BrokerError, DetectorError, UsageError
 
 if TYPE_CHECKING:
     from detector.config import Config
@@ -113,6 +113,26 @@ def _parser() -> argparse.ArgumentParser:
     alerts.add_argument("--exit", action="store_true", help="end when all is read")
     alerts.add_argument("--json", action="store_true", help="the events as they are, one a line")
 
+    letters = add("dead-letters", _dead_letters, "Show dead letters, or publish them again")
+    letters.add_argument("--reason", metavar="R", help="only those rejected for R")
+    letters.add_argument("--since", metavar="TIME", help="only those written from this time on")
+    letters.add_argument(
+        "--republish",
+        action="store_true",
+        help="publish the raw records to the ticks topic again, after a fix",
+    )
+    letters.add_argument("--json", action="store_true", help="one JSON object a line")
+
+    state = add("state", _state, "Look at the saved state, or start over on purpose")
+    state.add_argument("action", choices=["show", "reset", "grow"], nargs="?", default="show")
+    state.add_argument(
+        "--to",
+        choices=["committed", "state", "earliest", "latest"],
+        help="reset: go on from the committed offset, from where the state stands (and keep it), "
+        "from the oldest tick or from now",
+    )
+    state.add_argument("--json", action="store_true")
+
     check = add("check", _check, "Check configuration, model and broker without running")
     check.add_argument("--model", type=Path, metavar="DIR")
     check.add_argument("--offline", action="store_true", help="do not ask the broker")
@@ -122,7 +142,9 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--json", action="store_true", help="the manifest")
 
     bench = add("bench", _bench, "Measure speed beside the machine's own")
-    bench.add_argument("what", choices=["scoring", "pipeline", "memory", "startup"])
+    bench.add_argument(
+        "what", choices=["scoring", "pipeline", "memory", "startup", "delivery", "recovery"]
+    )
     bench.add_argument("--model", type=Path, metavar="DIR", help="default: the reference model")
     bench.add_argument("--ticks", type=int, default=200_000)
     bench.add_argument("--json", action="store_true")
@@ -315,7 +337,7 @@ def _run(options: argparse.Namespace) -> int:
     try:
         logs.event("starting", broker=broker.describe(), model=artifact.version)
         logs.event("serving", address=server.address)
-        prepare_topics(config, broker)
+        prepare_topics(config, broker, check_state=True)
         daemon.run()
     finally:
         server.close()
@@ -337,9 +359,63 @@ def _alerts(options: argparse.Namespace) -> int:
     return 0
 
 
+def _dead_letters(options: argparse.Namespace) -> int:
+    from detector.lab.letters import letter_line, read_letters, republish
+
+    config = _config(options)
+    letters = read_letters(config, reason=options.reason, since_ns=_moment(options.since))
+    if options.republish:
+        done, cut_off = republish(config, letters)
+        if options.json:
+            print(json.dumps({"republished": done, "cut_off": cut_off}))
+        else:
+            print(f"published {done} records to {config.input.topic} again")
+            if cut_off:
+                print(f"{cut_off} were not: only their beginning was kept (dead_letters.max_bytes)")
+        return 0
+    for letter in letters:
+        print(json.dumps(letter.as_json()) if options.json else letter_line(letter), flush=True)
+    return 0
+
+
+def _state(options: argparse.Namespace) -> int:
+    from detector.service.keeping import grow_state, reset_state, show_state
+
+    config = _config(options)
+    if (options.to is not None) != (options.action == "reset"):
+        raise UsageError("state reset needs --to, and nothing else takes it")
+    if options.action == "grow":
+        before, after = grow_state(config)
+        if options.json:
+            print(json.dumps({"before": before, "after": after}))
+        else:
+            print(f"{config.state.topic}: {before} partitions before, {after} now")
+        return 0
+    if options.action == "reset":
+        done = reset_state(config, options.to)
+        print(json.dumps(done) if options.json else "\n".join(done))
+        return 0
+    rows = show_state(config)
+    if options.json:
+        print(json.dumps([dataclasses.asdict(row) for row in rows]))
+        return 0
+    for row in rows:
+        print(
+            f"{config.input.topic}/{row.partition}: committed {_or_none(row.committed)}, state "
+            f"{_or_none(row.state)} (reads again from {_or_none(row.needed_from)}), "
+            f"log {row.first} ... {row.end}, {row.series} series, {row.bytes} bytes, "
+            f"model {row.model or 'none'}"
+        )
+    return 0
+
+
+def _or_none(value: int | None) -> str:
+    return "none" if value is None else str(value)
+
+
 def _check(options: argparse.Namespace) -> int:
     from detector.core.features import FeatureSet
-    from detector.service.wiring import make_broker, make_pipeline, prepare_topics
+    from detector.service.wiring import make_broker, make_pipeline, topics
 
     config = _config(options)
     if not isinstance(config.features, str):
@@ -353,8 +429,14 @@ def _check(options: argparse.Namespace) -> int:
         print(f"model: ok ({artifact.version}, threshold {threshold:.4f})")
     if not options.offline:
         broker = make_broker(config)
-        prepare_topics(config, broker)
-        print(f"broker: ok ({broker.describe()})")
+        missing = broker.missing(topics(config))
+        if missing and not config.topics.create:
+            raise BrokerError(
+                f"{broker.describe()}: missing topics {', '.join(missing)}; create them or set "
+                "topics.create: true"
+            )
+        will = f"; will create {', '.join(missing)}" if missing else ""
+        print(f"broker: ok ({broker.describe()}{will})")
     return 0
 
 
@@ -403,9 +485,17 @@ def _inspect(options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace) -> int:
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # the ceiling is that of one thread; read at import
-    from detector.lab.bench import BENCHMARKS
+    from detector.lab import bench, bench_delivery
 
-    results = BENCHMARKS[options.what](_config(options), options.model, options.ticks)
+    benchmarks = {
+        "scoring": bench.scoring,
+        "pipeline": bench.pipeline,
+        "memory": bench.memory,
+        "startup": bench.startup,
+        "delivery": bench_delivery.delivery,
+        "recovery": bench_delivery.recovery,
+    }
+    results = benchmarks[options.what](_config(options), options.model, options.ticks)
     if options.json:
         print(json.dumps(results))
     else:
@@ -424,16 +514,9 @@ def _config(options: argparse.Namespace) -> Config:
 
 
 def _files(options: argparse.Namespace) -> list[DataFile]:
-    from detector.core.codec import parse_time
     from detector.lab.datasets import parse_data_argument
 
-    def moment(text: str | None) -> int | None:
-        try:
-            return None if text is None else parse_time(text, "iso8601")
-        except ValueError:
-            raise UsageError(f"{text!r} is no time like 2014-05-02 or 2014-05-02T12:30") from None
-
-    since_ns, until_ns = moment(options.since), moment(options.until)
+    since_ns, until_ns = _moment(options.since), _moment(options.until)
     if options.limit is not None and options.limit < 1:
         raise UsageError("--limit must be at least 1")
     return [
@@ -442,6 +525,15 @@ def _files(options: argparse.Namespace) -> list[DataFile]:
         )
         for text in options.data
     ]
+
+
+def _moment(text: str | None) -> int | None:
+    from detector.core.codec import parse_time
+
+    try:
+        return None if text is None else parse_time(text, "iso8601")
+    except ValueError:
+        raise UsageError(f"{text!r} is no time like 2014-05-02 or 2014-05-02T12:30") from None
 
 
 def _bar(label: str, unit: str, total: int | None = None) -> Any:

@@ -41,6 +41,7 @@ class InputConfig:
     timestamp_unit: Literal["s", "ms", "us", "ns", "iso8601"] = "s"
     label_field: str = "label"
     max_record_bytes: int = _limited(1_000_000, 1)
+    max_future_s: float | None = _limited(86_400.0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class WindowConfig:
     length: int = _limited(32, 2, 100_000)
     stride: int = _limited(1, 1)
     max_gap_s: float | None = _limited(None, 0)
+    silence_s: float | None = _limited(None, 0.001)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +96,25 @@ class AlertsConfig:
 class DeadLettersConfig:
     topic: str = "dead-letters"
     max_bytes: int = _limited(900_000, 1)
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryConfig:
+    guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
     commit_interval_ms: int = _limited(100, 1, 60_000)
     max_poll_records: int = _limited(1024, 1)
     retry_timeout_s: float = _limited(60.0, 0)
     start: Literal["earliest", "latest"] = "earliest"
+    on_lost_ticks: Literal["fail", "continue"] = "fail"
+    hang_timeout_s: float = _limited(60.0, 1)
+    stop_timeout_s: float = _limited(20.0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class StateConfig:
+    topic: str = "detector-state"
+    interval_ms: int = _limited(1000, 0, 600_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +137,7 @@ class KafkaConfig:
     bootstrap_servers: str = "localhost:9092"
     group: str = "detector"
     transactional_id: str = "detector-1"
+    group_instance_id: str | None = None
     session_timeout_ms: int = _limited(10_000, 6_000)
     transaction_timeout_ms: int = _limited(10_000, 1_000)
     compression: Literal["none", "gzip", "lz4", "snappy", "zstd"] = "none"
@@ -168,6 +182,7 @@ class Config:
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
     dead_letters: DeadLettersConfig = field(default_factory=DeadLettersConfig)
     delivery: DeliveryConfig = field(default_factory=DeliveryConfig)
+    state: StateConfig = field(default_factory=StateConfig)
     topics: TopicsConfig = field(default_factory=TopicsConfig)
     embedded: EmbeddedConfig = field(default_factory=EmbeddedConfig)
     kafka: KafkaConfig = field(default_factory=KafkaConfig)
@@ -243,10 +258,15 @@ def _check_together(config: Config) -> None:
             "training.calibration_fraction: with validation_fraction it must leave at least a "
             f"tenth of the data to train on, they take {held_out:g}"
         )
-    topics = [config.input.topic, config.alerts.topic, config.dead_letters.topic]
-    if len(set(topics)) < 3:
+    topics = [
+        config.input.topic,
+        config.alerts.topic,
+        config.dead_letters.topic,
+        config.state.topic,
+    ]
+    if len(set(topics)) < 4:
         raise ConfigError(
-            f"alerts.topic: input, alerts and dead letters need three topics: {topics}"
+            f"alerts.topic: input, alerts, dead letters and state need four topics: {topics}"
         )
     if config.input.series_from == "field" and (
         config.input.series_field == config.input.timestamp_field

@@ -1,10 +1,13 @@
 """What can go wrong, named by what the operator must do; each carries its exit code.
 
-Exit codes follow sysexits.h: 64 usage, 65 bad data, 69 broker unavailable, 70 internal,
-78 configuration.
+Exit codes follow sysexits.h: 64 usage, 65 bad data or state, 69 broker unavailable, 70 internal,
+75 hung (start again), 76 fenced by another worker, 78 configuration.
 """
 
 from __future__ import annotations
+
+#: A step of the loop hung and the watchdog ended the process: the supervisor starts it again.
+EXIT_HUNG = 75
 
 
 class DetectorError(Exception):
@@ -39,6 +42,19 @@ class BrokerError(DetectorError):
 
 class TransactionError(BrokerError):
     """A transaction ended with unknown outcome: reopen, go back to the committed offsets."""
+
+
+class FencedError(BrokerError):
+    """Another process works under the same identity: give each worker its own, end this one."""
+
+    exit_code = 76
+
+
+class StateError(DetectorError):
+    """The saved state and the committed offsets do not belong together, or it cannot be read:
+    the message says how to go on or to start over."""
+
+    exit_code = 65
 
 
 class ConfigError(DetectorError):

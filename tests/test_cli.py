@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from tests.artifacts import make_artifact
+from tests.integration.commands import refusal, succeeded
 from tests.processes import (
     RunningDaemon,
     by_label,
@@ -86,21 +87,6 @@ def write_csv(path: Path, table: Sequence[tuple[Any, ...]] | None = None) -> Pat
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return write_csv(tmp_path / "data.csv")
-
-
-def succeeded(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout
-
-
-def refusal(done: subprocess.CompletedProcess[str], code: int) -> str:
-    """The one line of a command that ended with that code."""
-    assert done.returncode == code, (done.returncode, done.stderr, done.stdout)
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("detector")
-    return lines[0]
 
 
 # -- score
@@ -301,12 +287,32 @@ def test_environment_variables_override_the_file(tmp_path: Path, config: Path, d
 # -- check, inspect, simulate, bench, train
 
 
-def test_check_tells_what_is_well(tmp_path: Path, config: Path, model: Path) -> None:
-    whole = succeeded(detector("check", "--config", config, "--model", model, cwd=tmp_path))
-    assert whole.startswith("configuration: ok\n")
-    assert "model: ok" in whole
-    assert "threshold 1.0000" in whole
-    assert "broker: ok (embedded broker broker.sqlite)" in whole
+def test_check_tells_what_is_well_and_what_the_daemon_will_create(
+    tmp_path: Path, config: Path, model: Path
+) -> None:
+    def check() -> list[str]:
+        done = detector("check", "--config", config, "--model", model, cwd=tmp_path)
+        return succeeded(done).splitlines()
+
+    configuration, model_line, broker = check()
+    assert configuration == "configuration: ok"
+    assert "model: ok" in model_line
+    assert "threshold 1.0000" in model_line
+    will_create = "; will create ticks, alerts, dead-letters"
+    assert broker == f"broker: ok (embedded broker broker.sqlite{will_create})"
+    assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"], "a check creates nothing"
+    with RunningDaemon(config, model, cwd=tmp_path) as daemon:
+        daemon.wait_ready()
+        assert daemon.terminate() == 0
+    assert check()[2] == "broker: ok (embedded broker broker.sqlite)"
+
+
+def test_check_names_missing_topics_that_may_not_be_created(tmp_path: Path) -> None:
+    config = configured(tmp_path, topics={"create": False})
+    line = refusal(detector("check", "--config", config, cwd=tmp_path), 69)
+    assert "missing topics ticks, alerts, dead-letters" in line
+    assert "topics.create: true" in line
+    assert not (tmp_path / "broker.sqlite").exists()
 
 
 def test_check_offline_asks_no_broker(tmp_path: Path) -> None:
@@ -389,6 +395,12 @@ def test_train_makes_a_model_that_the_other_commands_take(tmp_path: Path) -> Non
         (["publish", "--data", "d.csv", "--limit", "0"], "--limit"),
         (["publish", "--data", "d.csv", "--since", "noon"], "'noon'"),
         (["inspect"], "DIR"),
+        (["state", "reset"], "--to"),
+        (["state", "reset", "--to", "yesterday"], "yesterday"),
+        (["state", "show", "--to", "earliest"], "--to"),
+        (["state", "grow", "--to", "latest"], "--to"),
+        (["state", "shrink"], "shrink"),
+        (["dead-letters", "--since", "noon"], "'noon'"),
         (["simulate", "--out", "o.csv", "--ticks", "10", "--faults-per-kind", "1"], "ticks"),
     ],
 )
@@ -534,7 +546,7 @@ def test_a_model_for_another_configuration_ends_with_65(
     assert all(word in line for word in words), line
 
 
-@pytest.mark.parametrize("command", ["run", "publish", "alerts", "check"])
+@pytest.mark.parametrize("command", ["run", "publish", "alerts", "check", "dead-letters", "state"])
 def test_a_kafka_that_cannot_be_reached_ends_with_69_when_the_time_is_up(
     tmp_path: Path, model: Path, data: Path, command: str
 ) -> None:
@@ -620,7 +632,7 @@ def test_a_second_daemon_on_one_file_ends_with_69_and_is_pointed_to_kafka(
         assert daemon.terminate() == 0
 
 
-@pytest.mark.parametrize("command", ["publish", "alerts", "check"])
+@pytest.mark.parametrize("command", ["publish", "alerts", "check", "dead-letters", "state"])
 def test_a_broker_file_that_is_no_database_ends_with_69(
     tmp_path: Path, config: Path, data: Path, command: str
 ) -> None:
@@ -646,7 +658,7 @@ def loaded(output: str) -> set[str]:
     return set(output.rpartition("loaded:")[2].split())
 
 
-@pytest.mark.parametrize("command", ["score", "publish", "alerts"])
+@pytest.mark.parametrize("command", ["score", "publish", "alerts", "dead-letters", "state"])
 def test_a_command_loads_neither_tensorflow_nor_kafka(
     tmp_path: Path, config: Path, model: Path, data: Path, command: str
 ) -> None:
@@ -654,6 +666,8 @@ def test_a_command_loads_neither_tensorflow_nor_kafka(
         "score": ("--model", model, "--out", "s.csv", "--data", data),
         "publish": ("--data", data),
         "alerts": ("--from-beginning", "--exit"),
+        "dead-letters": ("--json",),
+        "state": ("show",),
     }
     done = subprocess.run(
         [sys.executable, "-c", WATCHED, command, "--config", config, *extra[command]],

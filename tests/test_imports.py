@@ -36,7 +36,7 @@ CONFINED = {
     "keras": ("model/",),
     "scipy": ("model/",),
     "onnx": ("model/",),
-    "kafka": ("transport/kafka.py",),
+    "kafka": ("transport/kafka/",),
     "sqlite3": ("transport/embedded.py",),
     "prometheus_client": ("service/metrics.py", "service/http.py", "service/wiring.py", "cli.py"),
     "onnxruntime": ("core/scoring.py",),

@@ -99,7 +99,9 @@ class AlertLifecycle:
         self.state = SlotColumns(
             {
                 "exceeded": ((policy.of_last - 1,), np.bool_),
-                "below": ((), np.int32),  # windows in a row at or below the resolve level
+                # Windows in a row at or below the resolve level; kept of an open alert only, so
+                # that the state is the same however the stream was cut into batches.
+                "below": ((), np.int32),
                 "severity": ((), np.int8),  # 0: no open alert
                 "peak": ((), np.float64),
             }
@@ -147,7 +149,7 @@ class AlertLifecycle:
                 int(touched[group]), int(begins[group]), is_open[part], was_open[part],
                 score[part], threshold,
             )  # fmt: skip
-        self.state["below"][touched] = run[last]
+        self.state["below"][touched] = np.where(is_open[last], run[last], 0)
         return changes
 
     def _exceeded_of_last(self, slot: Int64, begins: Int64, exceeds: NDArray[np.bool_]) -> Int64:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,6 +44,21 @@ class RecordBlock:
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def split(self, offset: int) -> tuple[RecordBlock, RecordBlock]:
+        """The records below an offset, and the rest."""
+        at = bisect_left(self.offsets, offset)
+        return self._part(slice(0, at)), self._part(slice(at, None))
+
+    def _part(self, rows: slice) -> RecordBlock:
+        return RecordBlock(
+            self.topic,
+            self.partition,
+            self.offsets[rows],
+            self.timestamps_ms[rows],
+            self.keys[rows],
+            self.values[rows],
+        )
 
 
 @dataclass(frozen=True, slots=True)

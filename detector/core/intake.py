@@ -2,8 +2,10 @@
 
 Per series, in order of arrival: a tick that is not finite is rejected; one older than the
 newest is late; one that repeats the newest (same time, same values) is a duplicate; a gap
-above max_gap_s makes the tick the first of a new run. The only state is the newest tick of
-each series, so any split of a stream into batches gives the same result.
+above max_gap_s makes the tick the first of a new run. A tick whose time is more than
+max_future_s past the broker's timestamp of its record is rejected: accepted, it would make
+every later tick of its series late. The only state is the newest tick of each series, so any
+split of a stream into batches gives the same result.
 """
 
 from __future__ import annotations
@@ -26,23 +28,36 @@ class Accepted:
     slot: (m,)
     restart: (m,) whether the tick begins a new run of its series
     features: (m, features) float32; NaN in a run's first tick if a feature looks back
+    known: (m,) whether its series was seen before it
+    seen: (slots,) the series seen so far, this batch included
+    gaps: how many ticks begin a new run because of max_gap_s
     outcome: (n,) of every tick of the batch; SCORED stands for accepted
     reason: row of a rejected tick -> one of REJECT_REASONS
+    late: (l,) rows of late ticks
+    held: (h,) rows of usable ticks that the state of their series holds already
     """
 
     row: Int64
     slot: Int64
     restart: Bool
     features: Float32
+    known: Bool
+    seen: Bool
+    gaps: int
     outcome: NDArray[np.uint8]
     reason: dict[int, str]
+    late: Int64
+    held: Int64
 
 
 class Intake:
-    """Accepts ticks batch by batch. max_gap_s: None for no limit."""
+    """Accepts ticks batch by batch. max_gap_s, max_future_s: None for no limit."""
 
-    def __init__(self, features: FeatureSet, *, max_gap_s: float | None) -> None:
+    def __init__(
+        self, features: FeatureSet, *, max_gap_s: float | None, max_future_s: float | None = None
+    ) -> None:
         self.features = features
+        self._max_future_ms = None if max_future_s is None else int(min(max_future_s * 1e3, 9e18))
         self._max_gap_ns = None if max_gap_s is None else round(min(max_gap_s * 1e9, 9.2e18))
         self.newest = SlotColumns(
             {
@@ -52,28 +67,42 @@ class Intake:
             }
         )
 
-    def accept(self, batch: TickBatch) -> Accepted:
-        """Apply the rules to a batch and remember its newest ticks."""
+    def accept(self, batch: TickBatch, held: Bool | None = None) -> Accepted:
+        """Apply the rules to a batch and remember its newest ticks. held: (n,) ticks that the
+        state of their series holds already; they are only looked at."""
         n = len(batch)
         outcome = np.full(n, Outcome.SCORED, np.uint8)
         operands = self.features.operands(batch.values)
-        finite = np.isfinite(operands).all(axis=1) & np.isfinite(batch.values).all(axis=1)
-        usable = finite & (batch.slot >= 0)
+        numbers = np.isfinite(operands).all(axis=1) & np.isfinite(batch.values).all(axis=1)
+        finite: Bool = np.asarray(numbers, np.bool_)  # its type is too wide
+        usable: Bool = finite & (batch.slot >= 0)
+        if self._max_future_ms is not None:
+            # Milliseconds, of whole ones: the difference cannot wrap.
+            ahead_ms = batch.time_ns // 10**6 - batch.received_ms
+            in_time: Bool = ahead_ms <= self._max_future_ms
+            usable = usable & (in_time | (batch.received_ms < 0))  # -1: unknown
         reason: dict[int, str] = {}
         if not usable.all():
             outcome[~usable] = Outcome.REJECTED
             for bad in np.flatnonzero(~usable).tolist():
-                reason[bad] = "series_limit" if batch.slot[bad] < 0 else "not_finite"
-        row: Int64 = np.flatnonzero(usable)
+                reason[bad] = (
+                    "series_limit"
+                    if batch.slot[bad] < 0
+                    else "far_future"
+                    if finite[bad]
+                    else "not_finite"
+                )
+        row: Int64 = np.flatnonzero(usable if held is None else usable & ~held)
+        before: Int64 = np.flatnonzero(usable & held) if held is not None else row[:0]
         if len(row) == 0:
-            return self._nothing(outcome, reason)
+            return self._nothing(outcome, reason, before)
         row = row[np.argsort(batch.slot[row], kind="stable")]
         self.newest.reserve(int(batch.slot[row[-1]]) + 1)
 
         row = self._drop(row, self._late(batch, row), outcome, Outcome.LATE)
         row = self._drop(row, self._duplicate(batch, row), outcome, Outcome.DUPLICATE)
         if len(row) == 0:
-            return self._nothing(outcome, reason)
+            return self._nothing(outcome, reason, before)
 
         slot = batch.slot[row]
         first = _first_of_group(slot)
@@ -82,11 +111,15 @@ class Intake:
         previous_ns = np.concatenate([time_ns[:1], time_ns[:-1]])
         previous_ns[first] = self.newest["time_ns"][slot[first]]
         known = ~first | seen
-        restart = ~known
+        # Restored from another model's state the newest time is known, its values are not.
+        restart = ~known | (first & np.isnan(self.newest["values"][slot]).any(axis=1))
+        gaps = 0
         if self._max_gap_ns is not None:
             # Times are in order, so the difference is positive; unsigned it never wraps.
             gap_ns = time_ns.astype(np.uint64) - previous_ns.astype(np.uint64)
-            restart |= known & (gap_ns > np.uint64(self._max_gap_ns))
+            gap = known & (gap_ns > np.uint64(self._max_gap_ns))
+            gaps = int(np.count_nonzero(gap))
+            restart |= gap
 
         operands = operands[row]
         previous = np.concatenate([operands[:1], operands[:-1]])
@@ -98,12 +131,18 @@ class Intake:
         self.newest["seen"][slot[last]] = True
         self.newest["time_ns"][slot[last]] = time_ns[last]
         self.newest["values"][slot[last]] = batch.values[row[last]]
-        return Accepted(row, slot, restart, features, outcome, reason)
+        late = np.flatnonzero(outcome == Outcome.LATE)
+        seen = self.newest["seen"]
+        return Accepted(
+            row, slot, restart, features, known, seen, gaps, outcome, reason, late, before
+        )
 
-    def _nothing(self, outcome: NDArray[np.uint8], reason: dict[int, str]) -> Accepted:
-        none = np.empty(0, np.int64)
+    def _nothing(self, outcome: NDArray[np.uint8], reason: dict[int, str], held: Int64) -> Accepted:
+        none, no = np.empty(0, np.int64), np.empty(0, np.bool_)
         features = np.empty((0, len(self.features.names)), np.float32)
-        return Accepted(none, none, np.empty(0, np.bool_), features, outcome, reason)
+        late = np.flatnonzero(outcome == Outcome.LATE)
+        seen = self.newest["seen"]
+        return Accepted(none, none, no, features, no, seen, 0, outcome, reason, late, held)
 
     def _late(self, batch: TickBatch, row: Int64) -> Bool:
         """Older than the newest tick of its series before it."""

@@ -54,11 +54,11 @@ class SlotColumns:
         return {name: array[slots] for name, array in self._arrays.items()}
 
     def put(self, slots: Int64, rows: Mapping[str, NDArray[Any]]) -> None:
-        """Set the rows of slots, as take gave them."""
+        """Set the rows of slots, as take gave them; columns that are not given stay."""
         if len(slots):
             self.reserve(int(slots.max()) + 1)
-        for name, array in self._arrays.items():
-            array[slots] = rows[name]
+        for name, given in rows.items():
+            self._arrays[name][slots] = given
 
 
 class SeriesTable:

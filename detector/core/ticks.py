@@ -56,6 +56,18 @@ class TickBatch:
     def __len__(self) -> int:
         return len(self.slot)
 
+    def select(self, rows: Bool) -> TickBatch:
+        """The ticks where rows is true, in order."""
+        return TickBatch(
+            self.slot[rows],
+            self.time_ns[rows],
+            self.values[rows],
+            self.partition[rows],
+            self.offset[rows],
+            self.index[rows],
+            self.received_ms[rows],
+        )
+
     @classmethod
     def concatenate(cls, batches: list[TickBatch], *, fields: int) -> TickBatch:
         """The ticks of all batches, one after the other; empty if there are none."""
@@ -97,5 +109,6 @@ REJECT_REASONS = (
     "not_finite",  # NaN or infinite, or a transform of it (the logarithm of a negative price)
     "bad_timestamp",  # not a time, or outside 1677 ... 2262
     "no_series",  # no series name in the field or in the record's key
+    "far_future",  # more than input.max_future_s past the broker's timestamp of its record
     "series_limit",  # more series than limits.max_series
 )

@@ -13,7 +13,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +34,19 @@ from detector.transport.broker import Message
 Results = dict[str, Any]
 _ROUNDS = 7
 _SERIES = 64
-_FIELDS = ("a", "b", "c", "d")
+FIELDS = ("a", "b", "c", "d")
 _LENGTH, _UNITS = 32, (32, 16)  # the reference model of docs/benchmarks.md
 
 
 def scoring(config: Config, model: Path | None, ticks: int) -> Results:
     """Windows a second in batches, the time of one window, and both beside the ceiling."""
     with tempfile.TemporaryDirectory() as directory:
-        artifact = _artifact(model, Path(directory))
+        artifact = artifact_of(model, Path(directory))
         scorer = artifact.open_scorer(threads=1)
     random = np.random.default_rng(0)
     shape = (256, artifact.length, len(artifact.features.names))
     windows = random.normal(0, 1, shape).astype(np.float32)
-    flop = _flop_per_window(artifact)
+    flop = flop_per_window(artifact)
     rates, singles, matrix = [], [], []
     for _ in range(_ROUNDS):
         matrix.append(matrix_product_gflops())
@@ -78,22 +78,22 @@ def pipeline(config: Config, model: Path | None, ticks: int) -> Results:
     daemon is a process of its own; topics are new ones."""
     with tempfile.TemporaryDirectory(prefix="detector-bench-") as name:
         directory = Path(name)
-        artifact = _artifact(model, directory)
-        if artifact.features.fields != _FIELDS:
+        artifact = artifact_of(model, directory)
+        if artifact.features.fields != FIELDS:
             raise UsageError("bench pipeline runs the reference model only: leave out --model")
-        path = _bench_config(config, directory)
+        path = bench_config(config, directory)
         bench = load_config(path)
         broker = make_broker(bench)
         prepare_topics(bench, broker)
         matrix = [matrix_product_gflops() for _ in range(3)]
-        _publish(bench, ticks, rate=None, spikes=False, first=0)
+        publish(bench, ticks, rate=None, spikes=False, first=0)
         with DaemonProcess(path, artifact.path, directory / "daemon.log") as daemon:
             daemon.wait_ready()
-            rate, cpu_s = _watch(daemon, ticks)
+            rate, cpu_s = watch(daemon, ticks)
             half = rate / 2
             # Fifteen seconds at half the load, with a spike every fifth of a second.
             more = int(half * 15)
-            delays_ms = _measure_delays(bench, daemon, ticks, more, half)
+            delays_ms = measure_delays(bench, daemon, ticks, more, half)
             text = daemon.wait_accounted(ticks + more, 120)
         matrix += [matrix_product_gflops() for _ in range(3)]
         stages = {
@@ -107,7 +107,7 @@ def pipeline(config: Config, model: Path | None, ticks: int) -> Results:
         "cpu_us_per_tick": round(cpu_s / ticks * 1e6, 1),
         "matrix_product_gflops": round(float(np.median(matrix)), 1),
         "ratio_to_matrix_product": round(
-            rate * _flop_per_window(artifact) / (float(np.median(matrix)) * 1e9), 3
+            rate * flop_per_window(artifact) / (float(np.median(matrix)) * 1e9), 3
         ),
         "load_for_delay_ticks_per_s": round(half),
         "alerts_measured": len(delays_ms),
@@ -129,7 +129,7 @@ def memory(config: Config, model: Path | None, ticks: int) -> Results:
     """Resident bytes a series of 32 x 4 windows adds, at 100 000 series with full windows."""
     series, wave = 100_000, 5_000
     with tempfile.TemporaryDirectory() as directory:
-        artifact = _artifact(model, Path(directory))
+        artifact = artifact_of(model, Path(directory))
         limits = dataclasses.replace(config.limits, max_series=series + 1)
         pipeline = make_pipeline(
             dataclasses.replace(
@@ -174,8 +174,8 @@ def startup(config: Config, model: Path | None, ticks: int) -> Results:
     seconds, resident = [], []
     with tempfile.TemporaryDirectory(prefix="detector-bench-") as name:
         directory = Path(name)
-        artifact = _artifact(model, directory)
-        path = _bench_config(config, directory)
+        artifact = artifact_of(model, directory)
+        path = bench_config(config, directory)
         for _ in range(5):
             started = time.monotonic()
             with DaemonProcess(path, artifact.path, directory / "daemon.log") as daemon:
@@ -192,14 +192,6 @@ def startup(config: Config, model: Path | None, ticks: int) -> Results:
     }
 
 
-BENCHMARKS: Mapping[str, Callable[[Config, Path | None, int], Results]] = {
-    "scoring": scoring,
-    "pipeline": pipeline,
-    "memory": memory,
-    "startup": startup,
-}
-
-
 def matrix_product_gflops(size: int = 1024) -> float:
     """Rate of a square float32 matrix product in NumPy's BLAS, one thread (see cli.py)."""
     a = _square(size)
@@ -214,7 +206,7 @@ def _square(size: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.random.default_rng(0).normal(0, 1, (size, size)).astype(np.float32)
 
 
-def _artifact(model: Path | None, directory: Path) -> Artifact:
+def artifact_of(model: Path | None, directory: Path) -> Artifact:
     if model is not None:
         return load_artifact(model)
     try:
@@ -224,11 +216,11 @@ def _artifact(model: Path | None, directory: Path) -> Artifact:
             f"the reference model needs {error.name}: pip install 'detector[train]', "
             "or name a model with --model"
         ) from None
-    save_reference_model(directory / "model", fields=_FIELDS, length=_LENGTH, units=_UNITS)
+    save_reference_model(directory / "model", fields=FIELDS, length=_LENGTH, units=_UNITS)
     return load_artifact(directory / "model")
 
 
-def _flop_per_window(artifact: Artifact) -> float:
+def flop_per_window(artifact: Artifact) -> float:
     """Multiplications and additions of the matrix products, the repeated vector's included."""
     units = artifact.manifest["model"]["units"]
     features = len(artifact.features.names)
@@ -244,18 +236,19 @@ def _window(config: Config, artifact: Artifact) -> Any:
     return dataclasses.replace(config.window, length=artifact.length)
 
 
-def _bench_config(config: Config, directory: Path) -> Path:
+def bench_config(config: Config, directory: Path) -> Path:
     """The user's transport and delivery, with topics and files of our own."""
     stamp = f"bench-{os.getpid()}-{time.time_ns()}"
     tree: dict[str, Any] = {
         "transport": config.transport,
-        "features": {f: f for f in _FIELDS},
+        "features": {f: f for f in FIELDS},
         "window": {"length": _LENGTH},
         # A score of 20 is far above the bench's noise and far below its spikes.
         "threshold": {"method": "fixed", "value": 20.0},
         "alerts": {"topic": f"{stamp}-alerts", "open_after": 1, "of_last": 1, "resolve_after": 8},
         "input": {"topic": f"{stamp}-ticks"},
         "dead_letters": {"topic": f"{stamp}-dead"},
+        "state": {**dataclasses.asdict(config.state), "topic": f"{stamp}-state"},
         "delivery": dataclasses.asdict(config.delivery),
         "topics": dataclasses.asdict(config.topics),
         "embedded": {**dataclasses.asdict(config.embedded), "path": str(directory / "b.sqlite")},
@@ -273,7 +266,7 @@ def _bench_config(config: Config, directory: Path) -> Path:
     return path
 
 
-def _publish(config: Config, ticks: int, *, rate: float | None, spikes: bool, first: int) -> None:
+def publish(config: Config, ticks: int, *, rate: float | None, spikes: bool, first: int) -> None:
     """Standard-normal ticks of 64 series in turn; a spike in one of them five times a second
     of stream time."""
     publisher = make_broker(config).publisher()
@@ -293,7 +286,7 @@ def _publish(config: Config, ticks: int, *, rate: float | None, spikes: bool, fi
                 tick = {
                     "series": name,
                     "timestamp": i / 1000,
-                    **dict(zip(_FIELDS, row, strict=True)),
+                    **dict(zip(FIELDS, row, strict=True)),
                 }
                 # The partition is given: hashing keys would cost the publisher a third more.
                 batch.append(
@@ -310,7 +303,7 @@ def _publish(config: Config, ticks: int, *, rate: float | None, spikes: bool, fi
         publisher.close()
 
 
-def _watch(daemon: DaemonProcess, ticks: int) -> tuple[float, float]:
+def watch(daemon: DaemonProcess, ticks: int) -> tuple[float, float]:
     """(ticks a second, CPU seconds) while the daemon works off what was published before."""
     samples: list[tuple[float, float]] = []
     deadline = time.monotonic() + 300
@@ -330,14 +323,14 @@ def _watch(daemon: DaemonProcess, ticks: int) -> tuple[float, float]:
     raise DetectorError(f"only {seen:.0f} of {ticks} ticks were processed in 300 s")
 
 
-def _measure_delays(
+def measure_delays(
     config: Config, daemon: DaemonProcess, first: int, ticks: int, rate: float
 ) -> list[float]:
     """From the broker's timestamp of the tick to a subscriber's sight of the alert, in ms."""
     reader = make_broker(config).reader(config.alerts.topic, from_beginning=False)
     # A process of its own: in one with the subscriber they would wait for each other's turn.
     publisher = multiprocessing.get_context("spawn").Process(
-        target=_publish,
+        target=publish,
         args=(config, ticks),
         kwargs={"rate": rate, "spikes": True, "first": first},
     )

@@ -94,6 +94,11 @@ class DaemonProcess:
                 self._process.kill()
         return self._process.wait()
 
+    def end(self, number: signal.Signals) -> None:
+        """Send a signal that ends it, without waiting; nothing if it has ended."""
+        if self.running() and self._process is not None:
+            self._process.send_signal(number)
+
     def _tail(self) -> str:
         return self._log.read_text()[-1000:]
 

@@ -50,15 +50,14 @@ def follow_alerts(
 def alert_line(event: dict[str, Any]) -> str:
     """One line for people: when, state, severity, series, score and what contributed most."""
     data = event["data"]
+    begin = f"{data['event_time'][:23]}Z {data['state']:9} {data['severity']:8} {data['series']:12}"
+    if data["kind"] == "silence":
+        return f"{begin} silent {data['score']:8.1f} s > {data['threshold']:g} s"
+    if data["state"] == "resolved":
+        return f"{begin} peak  {data['peak_score']:8.2f}"
     shares = sorted(data["contributions"].items(), key=lambda item: -item[1])[:3]
     why = " ".join(f"{name} {share:.0%}" for name, share in shares)
-    return (
-        f"{data['event_time'][:23]}Z {data['state']:9} {data['severity']:8} {data['series']:12} "
-        f"score {data['score']:8.2f} > {data['threshold']:.2f}  {why}"
-        if data["state"] != "resolved"
-        else f"{data['event_time'][:23]}Z {data['state']:9} {data['severity']:8} "
-        f"{data['series']:12} peak  {data['peak_score']:8.2f}"
-    )
+    return f"{begin} score {data['score']:8.2f} > {data['threshold']:.2f}  {why}"
 
 
 def decode(value: bytes) -> dict[str, Any]:

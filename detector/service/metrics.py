@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 
 from detector import __version__
 from detector.core.alerts import Alert, Severity, State
+from detector.core.pipeline import KIND, SILENCE
 from detector.core.ticks import REJECT_REASONS, Float64, Outcome
 
 # A _created series beside every counter would double the scrape.
@@ -88,9 +89,27 @@ class Metrics:
         )
         self.rejected = counter("ticks_rejected_total", "Ticks rejected, by reason", "reason")
         self.windows = counter("windows_scored_total", "Windows scored")
-        self.alerts = counter("alerts_total", "Alert events committed", "severity", "state")
+        self.alerts = counter("alerts_total", "Alert events committed", "kind", "severity", "state")
         self.dead_letters = counter("dead_letters_total", "Dead letters committed")
-        self.transactions = counter("transactions_total", "Transactions, by outcome", "outcome")
+        self.gaps = counter("gaps_total", "Gaps above window.max_gap_s: windows that began anew")
+        self.transactions = counter(
+            "transactions_total",
+            "Transactions, by outcome; unknown: failed, and nobody here can tell what it did",
+            "outcome",
+        )
+        self.state_records = counter("state_records_total", "Series whose state was written")
+        self.state_bytes = counter("state_bytes_total", "Bytes of state written")
+        self.restored = counter(
+            "restored_series_total",
+            "Series restored: resumed, or warming (another model's state, or ticks were lost)",
+            "outcome",
+        )
+        self.replayed = counter(
+            "replayed_ticks_total", "Ticks processed again, silently, to restore state"
+        )
+        self.lost_records = counter(
+            "lost_records_total", "Records deleted from the ticks topic before they were read"
+        )
         self.rebalances = counter("rebalances_total", "Changes of the assigned partitions")
         self.scoring = seconds("scoring_seconds", "Pipeline time of a poll with windows to score")
         self.batch = Histogram(
@@ -131,9 +150,13 @@ class Metrics:
             self.rejected.labels(reason)
         for severity in Severity:
             for state in State:
-                self.alerts.labels(severity.name.lower(), state.name.lower())
-        for result in ("committed", "aborted"):
+                self.alerts.labels(KIND, severity.name.lower(), state.name.lower())
+        for state in (State.OPENED, State.RESOLVED):
+            self.alerts.labels(SILENCE, Severity.WARNING.name.lower(), state.name.lower())
+        for result in ("committed", "aborted", "unknown"):
             self.transactions.labels(result)
+        for result in ("resumed", "warming"):
+            self.restored.labels(result)
         for stage in STAGES:
             self.processing.labels(stage)
 
@@ -148,7 +171,9 @@ class Metrics:
     def count_alerts(self, alerts: Iterable[Alert], committed_s: float) -> None:
         """Alerts of a committed transaction. committed_s: wall clock, seconds."""
         for alert in alerts:
-            self.alerts.labels(alert.severity.name.lower(), alert.state.name.lower()).inc()
+            self.alerts.labels(
+                alert.kind, alert.severity.name.lower(), alert.state.name.lower()
+            ).inc()
             self.tick_to_alert.observe(max(0.0, committed_s - alert.received_ms / 1000))
 
     def observe_scores(self, scores: Float64) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -12,8 +13,10 @@ from detector.core.alerts import AlertPolicy
 from detector.core.codec import Codec, TickFormat
 from detector.core.pipeline import Pipeline, PipelinePolicy
 from detector.core.threshold import choose_threshold
+from detector.service.checkpoint import Checkpoints, Deployment
 from detector.service.daemon import Daemon, LoopPolicy
 from detector.service.metrics import Metrics
+from detector.service.recovery import Recovery, RecoveryPolicy
 from detector.transport.broker import Broker, Topics
 
 
@@ -30,7 +33,13 @@ def tick_format(config: Config) -> TickFormat:
 
 
 def topics(config: Config) -> Topics:
-    return Topics(config.input.topic, config.alerts.topic, config.dead_letters.topic)
+    return Topics(
+        config.input.topic, config.alerts.topic, config.dead_letters.topic, config.state.topic
+    )
+
+
+def deployment(config: Config) -> Deployment:
+    return Deployment(config.kafka.group, config.alerts.topic)
 
 
 def make_broker(config: Config) -> Broker:
@@ -45,7 +54,6 @@ def make_broker(config: Config) -> Broker:
                 synchronous=embedded.synchronous,
                 retention_s=embedded.retention_hours * 3600,
                 retention_records=embedded.retention_records,
-                start=config.delivery.start,
             )
         )
     from detector.transport.kafka import KafkaBroker, KafkaSettings  # 0.2 s and 15 MB: if used
@@ -68,14 +76,16 @@ def make_broker(config: Config) -> Broker:
         KafkaSettings(
             bootstrap_servers=kafka.bootstrap_servers,
             group=kafka.group,
-            transactional_id=kafka.transactional_id,
+            transactional_id=_instance(kafka.transactional_id),
+            group_instance_id=(
+                None if kafka.group_instance_id is None else _instance(kafka.group_instance_id)
+            ),
             session_timeout_ms=kafka.session_timeout_ms,
             transaction_timeout_ms=kafka.transaction_timeout_ms,
             compression=None if kafka.compression == "none" else kafka.compression,
-            create_topics=config.topics.create,
             partitions=config.topics.partitions,
             replication_factor=config.topics.replication_factor,
-            start=config.delivery.start,
+            exactly_once=config.delivery.guarantee == "exactly_once",
             retry_timeout_s=config.delivery.retry_timeout_s,
             max_poll_records=config.delivery.max_poll_records,
             security=security,
@@ -83,8 +93,19 @@ def make_broker(config: Config) -> Broker:
     )
 
 
-def prepare_topics(config: Config, broker: Broker) -> None:
-    broker.prepare(topics(config), partitioned=(config.input.topic, config.alerts.topic))
+def prepare_topics(config: Config, broker: Broker, *, check_state: bool = False) -> None:
+    """check_state: for a worker, which must not start where its state cannot follow."""
+    broker.prepare(
+        topics(config),
+        partitioned=(config.input.topic, config.alerts.topic),
+        create=config.topics.create,
+        check_state=check_state,
+    )
+
+
+def _instance(name: str) -> str:
+    """A name that may tell hosts apart: {hostname} stands for that of this machine."""
+    return name.replace("{hostname}", socket.gethostname())
 
 
 def make_pipeline(config: Config, artifact: Artifact) -> Pipeline:
@@ -112,6 +133,9 @@ def make_pipeline(config: Config, artifact: Artifact) -> Pipeline:
             critical_ratio=alerts.critical_ratio,
         ),
         model_version=artifact.version,
+        max_future_s=config.input.max_future_s,
+        silence_s=config.window.silence_s,
+        late_is_rejected=config.dead_letters.late,
     )
     scorer = artifact.open_scorer(threads=config.limits.threads)
     return Pipeline(policy, artifact.features, scorer)
@@ -123,15 +147,40 @@ def make_daemon(
     pipeline = make_pipeline(config, artifact)
     metrics = Metrics(registry, process=True)
     metrics.model.info({"version": artifact.version, "kind": artifact.manifest["model"]["kind"]})
+    worker = broker.worker(topics(config))
+    # The embedded broker has no other guarantee to give: a batch is one transaction of its file.
+    exactly_once = config.delivery.guarantee == "exactly_once" or config.transport == "embedded"
+    checkpoints = Checkpoints(
+        pipeline,
+        deployment(config),
+        interval_s=config.state.interval_ms / 1000,
+        exactly_once=exactly_once,
+    )
+    recovery = Recovery(
+        worker,
+        checkpoints.codec,
+        RecoveryPolicy(
+            topic=config.input.topic,
+            state_topic=config.state.topic,
+            deployment=deployment(config),
+            exactly_once=exactly_once,
+            start=config.delivery.start,
+            on_lost_ticks=config.delivery.on_lost_ticks,
+        ),
+    )
     return Daemon(
-        worker=broker.worker(topics(config)),
+        worker=worker,
         codec=Codec(tick_format(config), artifact.features.fields, pipeline.series),
         pipeline=pipeline,
+        checkpoints=checkpoints,
+        recovery=recovery,
         metrics=metrics,
         policy=LoopPolicy(
             commit_interval_s=config.delivery.commit_interval_ms / 1000,
             max_poll_records=config.delivery.max_poll_records,
             alert_source=config.alerts.source,
             dead_letter_max_bytes=config.dead_letters.max_bytes,
+            hang_timeout_s=config.delivery.hang_timeout_s,
+            stop_timeout_s=config.delivery.stop_timeout_s,
         ),
     )

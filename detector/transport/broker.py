@@ -3,11 +3,14 @@
 A Worker reads the ticks topic and commits; a Publisher writes; a Reader follows a topic. The
 guarantee of commit: alerts, dead letters, state and positions become visible together or not
 at all, and positions never pass what was polled.
+
+A partition comes to a worker in three steps: changes() names it, read_state() and standing()
+tell what earlier workers left of it, start() begins to read it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -43,58 +46,102 @@ class Record:
 class Outbox:
     """What one transaction writes, beside the positions.
 
-    state: the latest state of a series by key, in its partition of the input; value None
-    deletes it.
+    state: the latest state by key, in its partition of the input; value None deletes it.
+    watermarks: state too; written after everything else.
     """
 
     alerts: list[Message] = field(default_factory=list)
     dead_letters: list[Message] = field(default_factory=list)
     state: list[Message] = field(default_factory=list)
+    watermarks: list[Message] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.alerts) + len(self.dead_letters) + len(self.state)
+        return len(self.alerts) + len(self.dead_letters) + len(self.state) + len(self.watermarks)
 
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The names a worker needs. state is None where no state is kept."""
+    """The names a worker needs."""
 
     ticks: str
     alerts: str
     dead_letters: str
-    state: str | None = None
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a partition stands. committed: None before the first commit; first, end: offsets of
+    the oldest record there is, and after the newest."""
+
+    committed: int | None
+    first: int
+    end: int
+
+
+Release = Callable[[frozenset[int]], None]
+
+
+class StateReader(Protocol):
+    """Reads the committed state of some partitions, a bit at a time."""
+
+    def read(self, *, timeout_s: float) -> bool:
+        """Read on. True once all that was there has been read; a later call looks again."""
+
+    def tables(self) -> Mapping[int, Mapping[bytes, bytes]]:
+        """What was read so far: the latest value by key, for each partition."""
+
+    def close(self) -> None: ...
 
 
 class Worker(Protocol):
     """One consumer of the ticks topic that commits in transactions."""
 
-    def open(self) -> None:
-        """Connect, join, go to the committed offsets. Raises BrokerError."""
+    def open(self, release: Release) -> None:
+        """Connect and join. release is called, maybe from another thread while poll runs, with
+        partitions that are about to go to another worker, while a commit for them still counts.
+        Raises BrokerError."""
 
     def poll(self, *, max_records: int, timeout_s: float) -> list[RecordBlock]:
-        """Records that follow the last poll, in order within each partition; [] if none came
-        in time."""
+        """Records of started partitions that follow the last poll, in order within each; [] if
+        none came in time. Raises TransactionError if release failed."""
 
-    def commit(self, outbox: Outbox, positions: Mapping[int, int]) -> None:
+    def changes(self) -> tuple[frozenset[int], frozenset[int]]:
+        """The partitions lost and gained since last asked. One may be in both: it was lost,
+        then gained again. A gained partition is not read before start."""
+
+    def standing(self, partitions: Sequence[int]) -> dict[int, Standing]:
+        """Of those partitions whose committed offset is settled; ask again for the others."""
+
+    def read_state(self, partitions: Sequence[int]) -> StateReader: ...
+
+    def start(self, positions: Mapping[int, int]) -> None:
+        """Read gained partitions from these offsets on."""
+
+    def position(self, partition: int) -> int:
+        """The offset the next poll continues at, in a started partition."""
+
+    def may_commit(self) -> bool:
+        """False while the workers share out the partitions anew: poll again first."""
+
+    def commit(
+        self, outbox: Outbox, positions: Mapping[int, int], needed_from: Mapping[int, int]
+    ) -> None:
         """Write all of it and the next offset of each partition, in one transaction.
+        needed_from: by partition, the first tick that a restart would read again.
 
-        Raises TransactionError if the outcome is not known to be good; then only reopen may
-        follow."""
-
-    def assignment(self) -> frozenset[int]:
-        """The partitions this worker reads now."""
+        Raises TransactionError if the outcome is not known to be good: then only reopen may
+        follow. Raises FencedError if another process has taken over this worker's identity."""
 
     def ready(self) -> bool:
         """Whether the worker has joined; having no partition is fine."""
 
     def lag(self) -> dict[int, int]:
-        """Records not yet polled, by partition."""
+        """Records not yet polled, by started partition."""
 
     def reopen(self) -> None:
-        """After a TransactionError: close what may be broken, return to the committed offsets."""
-
-    def load_state(self, partitions: Sequence[int]) -> dict[int, dict[bytes, bytes]]:
-        """The committed state of partitions, by key."""
+        """After a TransactionError: replace what may be broken. All partitions held are lost
+        and gained again."""
 
     def close(self) -> None:
         """Leave. Uncommitted work is dropped."""
@@ -122,17 +169,50 @@ class Reader(Protocol):
     def close(self) -> None: ...
 
 
+class Keeper(Protocol):
+    """Looks at the saved state and replaces it, while no worker runs."""
+
+    def standing(self) -> dict[int, Standing]:
+        """Of every partition of the ticks topic."""
+
+    def tables(self) -> dict[int, dict[bytes, bytes]]:
+        """The saved state of every partition, by key."""
+
+    def replace(self, state: Sequence[Message], positions: Mapping[int, int]) -> None:
+        """Write state and positions in one transaction. Raises BrokerError while a worker of
+        the group runs."""
+
+    def close(self) -> None: ...
+
+
 class Broker(Protocol):
-    """Gives out the three, and looks after topics."""
+    """Gives out the others, and looks after topics."""
 
     def describe(self) -> str:
         """Where it is, for messages to people."""
 
-    def prepare(self, topics: Topics, *, partitioned: Sequence[str]) -> None:
+    def missing(self, topics: Topics) -> list[str]:
+        """The topics that do not exist. Raises BrokerError if it cannot be reached."""
+
+    def prepare(
+        self,
+        topics: Topics,
+        *,
+        partitioned: Sequence[str],
+        create: bool,
+        check_state: bool = True,
+    ) -> None:
         """See that the topics exist: create them, or raise BrokerError naming the missing.
-        Those in partitioned get the configured number of partitions, others one."""
+        Those in partitioned get the configured number of partitions, the state topic as many
+        as the ticks topic has, others one. check_state: raise StateError if the ticks topic has
+        got more partitions than the state topic."""
+
+    def grow_state(self, topics: Topics) -> tuple[int, int]:
+        """Give the state topic as many partitions as the ticks topic; (before, after)."""
 
     def worker(self, topics: Topics) -> Worker: ...
+
+    def keeper(self, topics: Topics) -> Keeper: ...
 
     def publisher(self) -> Publisher: ...
 

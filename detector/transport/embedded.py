@@ -20,9 +20,21 @@ from pathlib import Path
 
 from detector.core.codec import RecordBlock
 from detector.errors import BrokerError, TransactionError
-from detector.transport.broker import Headers, Message, Outbox, Publisher, Reader, Record, Topics
+from detector.transport.broker import (
+    Headers,
+    Keeper,
+    Message,
+    Outbox,
+    Publisher,
+    Reader,
+    Record,
+    Release,
+    Standing,
+    StateReader,
+    Topics,
+)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _LOGGER = logging.getLogger("detector.embedded")
 _SCHEMA = """
 CREATE TABLE topics (
@@ -32,9 +44,11 @@ CREATE TABLE records (
     topic INTEGER NOT NULL, "offset" INTEGER NOT NULL, timestamp_ms INTEGER NOT NULL,
     key BLOB, value BLOB, headers TEXT, PRIMARY KEY (topic, "offset")) WITHOUT ROWID;
 CREATE TABLE positions (topic TEXT PRIMARY KEY, next_offset INTEGER NOT NULL) WITHOUT ROWID;
+"""
+_STATE = """
 CREATE TABLE state (
-    "partition" INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL,
-    PRIMARY KEY ("partition", key)) WITHOUT ROWID;
+    topic TEXT NOT NULL, "partition" INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL,
+    PRIMARY KEY (topic, "partition", key)) WITHOUT ROWID
 """
 _BUSY_S = 30.0
 #: Waiting for records: quick after activity, rare when idle. 5 ms costs an idle daemon about
@@ -49,14 +63,13 @@ class EmbeddedSettings:
     """path of the file; synchronous "full" survives a power cut, "normal" a crash only.
 
     Records older than retention_s, or beyond the newest retention_records of a topic, are
-    deleted, but never a tick that the worker has not committed.
+    deleted, but never a tick that a restart would read again.
     """
 
     path: Path
     synchronous: str
     retention_s: float
     retention_records: int
-    start: str = "earliest"
 
 
 class EmbeddedBroker:
@@ -69,19 +82,50 @@ class EmbeddedBroker:
     def describe(self) -> str:
         return f"embedded broker {self._settings.path}"
 
-    def prepare(self, topics: Topics, *, partitioned: Sequence[str]) -> None:
-        with _connection(self._settings) as database, _writing(database):
-            for name in (topics.ticks, topics.alerts, topics.dead_letters):
+    def missing(self, topics: Topics) -> list[str]:
+        wanted = [topics.ticks, topics.alerts, topics.dead_letters]
+        if not self._settings.path.exists():
+            return wanted
+        with _reported(self._settings.path), _connection(self._settings) as database:
+            known = {name for (name,) in database.execute("SELECT name FROM topics")}
+        return [name for name in wanted if name not in known]
+
+    def prepare(
+        self,
+        topics: Topics,
+        *,
+        partitioned: Sequence[str],
+        create: bool,
+        check_state: bool = True,
+    ) -> None:
+        missing = self.missing(topics)
+        if missing and not create:
+            raise BrokerError(
+                f"{self.describe()}: missing topics {', '.join(missing)}; set topics.create: true"
+            )
+        with (
+            _reported(self._settings.path),
+            _connection(self._settings) as database,
+            _writing(database),
+        ):
+            for name in missing:
                 _topic_id(database, name)
+
+    def grow_state(self, topics: Topics) -> tuple[int, int]:
+        return 1, 1
 
     def worker(self, topics: Topics) -> EmbeddedWorker:
         return EmbeddedWorker(self._settings, topics, self._now_s)
+
+    def keeper(self, topics: Topics) -> Keeper:
+        return _EmbeddedKeeper(EmbeddedWorker(self._settings, topics, self._now_s))
 
     def publisher(self) -> Publisher:
         return _EmbeddedPublisher(_open(self._settings), self._now_s)
 
     def reader(self, topic: str, *, from_beginning: bool) -> Reader:
-        return _EmbeddedReader(_open(self._settings), topic, from_beginning)
+        database = _open(self._settings)
+        return _EmbeddedReader(self._settings.path, database, topic, from_beginning)
 
 
 class EmbeddedWorker:
@@ -92,41 +136,72 @@ class EmbeddedWorker:
         self._database: sqlite3.Connection | None = None
         self._lock: int | None = None
         self._position = 0
+        self._started = False
+        self._lost: frozenset[int] = frozenset()
+        self._gained: frozenset[int] = frozenset()
+        # The oldest tick a restart would read; unknown before the first commit.
+        self._needed_from: int | None = None
         self._pruned_s = 0.0
         self._more_to_prune = False
 
-    def open(self) -> None:
+    def open(self, release: Release) -> None:
+        """Nobody else ever takes the partition: release is never called."""
         self._lock = _take_lock(self._settings.path)
         try:
-            self._open_at_position()
+            self._database = _open(self._settings)
+            with _writing(self._database) as database:
+                self._ticks = _topic_id(database, self._topics.ticks)
+                for name in (self._topics.alerts, self._topics.dead_letters):
+                    _topic_id(database, name)
         except BaseException:
             self.close()
             raise
+        self._gained = frozenset({0})
 
-    def _open_at_position(self) -> None:
-        self._database = _open(self._settings)
-        with _writing(self._database) as database:
-            self._ticks = _topic_id(database, self._topics.ticks)
-            for name in (self._topics.alerts, self._topics.dead_letters):
-                _topic_id(database, name)
+    def changes(self) -> tuple[frozenset[int], frozenset[int]]:
+        lost, gained = self._lost, self._gained
+        self._lost = self._gained = frozenset()
+        return lost, gained
+
+    def standing(self, partitions: Sequence[int]) -> dict[int, Standing]:
+        with _reported(self._settings.path):
+            database = self._open_database()
+            first, end = database.execute(
+                "SELECT first_offset, next_offset FROM topics WHERE id = ?", (self._ticks,)
+            ).fetchone()
             row = database.execute(
                 "SELECT next_offset FROM positions WHERE topic = ?", (self._topics.ticks,)
             ).fetchone()
-            if row is None:
-                column = "first_offset" if self._settings.start == "earliest" else "next_offset"
-                row = database.execute(
-                    f"SELECT {column} FROM topics WHERE id = ?", (self._ticks,)
-                ).fetchone()
-                database.execute(
-                    "INSERT INTO positions VALUES (?, ?)", (self._topics.ticks, row[0])
+        return {0: Standing(None if row is None else row[0], first, end)}
+
+    def read_state(self, partitions: Sequence[int]) -> StateReader:
+        with _reported(self._settings.path):
+            rows = (
+                self._open_database()
+                .execute(
+                    'SELECT "partition", key, value FROM state WHERE topic = ?',
+                    (self._topics.ticks,),
                 )
-        self._position = int(row[0])
+                .fetchall()
+            )
+        tables: dict[int, dict[bytes, bytes]] = {p: {} for p in partitions}
+        for partition, key, value in rows:
+            if partition in tables:
+                tables[partition][key] = value
+        return _EmbeddedStateReader(tables)
+
+    def start(self, positions: Mapping[int, int]) -> None:
+        self._position = positions[0]
+        self._started = True
+
+    def position(self, partition: int) -> int:
+        return self._position
 
     def poll(self, *, max_records: int, timeout_s: float) -> list[RecordBlock]:
         deadline = time.monotonic() + timeout_s
         wait = _SHORTEST_WAIT_S
-        while True:
-            try:
+        while self._started:
+            with _reported(self._settings.path):
                 rows = (
                     self._open_database()
                     .execute(
@@ -136,8 +211,6 @@ class EmbeddedWorker:
                     )
                     .fetchall()
                 )
-            except sqlite3.Error as error:
-                raise _broker_error(self._settings.path, error) from error
             if rows:
                 offsets, timestamps, keys, values = zip(*rows, strict=True)
                 self._position = offsets[-1] + 1
@@ -147,22 +220,26 @@ class EmbeddedWorker:
                 return []
             time.sleep(min(wait, left))
             wait = min(wait * 1.5, _LONGEST_WAIT_S)
+        return []
 
-    def commit(self, outbox: Outbox, positions: Mapping[int, int]) -> None:
+    def commit(
+        self, outbox: Outbox, positions: Mapping[int, int], needed_from: Mapping[int, int]
+    ) -> None:
         now_ms = int(self._now_s() * 1000)
         try:
             with _writing(self._open_database()) as database:
                 _append(database, self._topics.alerts, outbox.alerts, now_ms)
                 _append(database, self._topics.dead_letters, outbox.dead_letters, now_ms)
-                for message in outbox.state:
-                    where = (message.partition or 0, message.key)
+                for message in (*outbox.state, *outbox.watermarks):
+                    where = (self._topics.ticks, message.partition or 0, message.key)
                     if message.value is None:
                         database.execute(
-                            'DELETE FROM state WHERE "partition" = ? AND key = ?', where
+                            'DELETE FROM state WHERE topic = ? AND "partition" = ? AND key = ?',
+                            where,
                         )
                     else:
                         database.execute(
-                            "INSERT OR REPLACE INTO state VALUES (?, ?, ?)",
+                            "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)",
                             (*where, message.value),
                         )
                 if 0 in positions:
@@ -172,34 +249,33 @@ class EmbeddedWorker:
                     )
         except sqlite3.Error as error:
             raise TransactionError(str(_broker_error(self._settings.path, error))) from error
+        self._needed_from = needed_from.get(0, self._needed_from)
         self._prune_if_due(now_ms)
 
-    def assignment(self) -> frozenset[int]:
-        return frozenset({0})
+    def may_commit(self) -> bool:
+        return True
 
     def ready(self) -> bool:
         return self._database is not None
 
     def lag(self) -> dict[int, int]:
-        row = (
-            self._open_database()
-            .execute("SELECT next_offset FROM topics WHERE id = ?", (self._ticks,))
-            .fetchone()
-        )
+        if not self._started:
+            return {}
+        with _reported(self._settings.path):
+            row = (
+                self._open_database()
+                .execute("SELECT next_offset FROM topics WHERE id = ?", (self._ticks,))
+                .fetchone()
+            )
         return {0: max(0, row[0] - self._position)}
 
     def reopen(self) -> None:
         self.close()
-        self.open()
-
-    def load_state(self, partitions: Sequence[int]) -> dict[int, dict[bytes, bytes]]:
-        database = self._open_database()
-        return {
-            p: dict(database.execute('SELECT key, value FROM state WHERE "partition" = ?', (p,)))
-            for p in partitions
-        }
+        self.open(lambda _: None)
+        self._lost = frozenset({0})
 
     def close(self) -> None:
+        self._started = False
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -242,10 +318,8 @@ class EmbeddedWorker:
                 ).fetchone()
                 end = max(keep_from, following if row is None else row[0])
                 if name not in (self._topics.alerts, self._topics.dead_letters):
-                    row = database.execute(
-                        "SELECT next_offset FROM positions WHERE topic = ?", (name,)
-                    ).fetchone()
-                    end = min(end, first if row is None else row[0])  # nothing uncommitted
+                    needed = self._needed_from if topic == self._ticks else None
+                    end = min(end, first if needed is None else needed)
                 if end - first > _PRUNE_ROWS:
                     end, more = first + _PRUNE_ROWS, True
                 if end > first:
@@ -256,6 +330,42 @@ class EmbeddedWorker:
                         "UPDATE topics SET first_offset = ? WHERE id = ?", (end, topic)
                     )
         return more
+
+
+class _EmbeddedStateReader:
+    """The whole state was read in one statement: a consistent picture."""
+
+    def __init__(self, tables: dict[int, dict[bytes, bytes]]) -> None:
+        self._tables = tables
+
+    def read(self, *, timeout_s: float) -> bool:
+        return True
+
+    def tables(self) -> Mapping[int, Mapping[bytes, bytes]]:
+        return self._tables
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _EmbeddedKeeper:
+    """Holds the worker's lock: no worker runs meanwhile."""
+
+    def __init__(self, worker: EmbeddedWorker) -> None:
+        self._worker = worker
+        worker.open(lambda _: None)
+
+    def standing(self) -> dict[int, Standing]:
+        return self._worker.standing([0])
+
+    def tables(self) -> dict[int, dict[bytes, bytes]]:
+        return {p: dict(t) for p, t in self._worker.read_state([0]).tables().items()}
+
+    def replace(self, state: Sequence[Message], positions: Mapping[int, int]) -> None:
+        self._worker.commit(Outbox(state=list(state)), positions, {})
+
+    def close(self) -> None:
+        self._worker.close()
 
 
 class _EmbeddedPublisher:
@@ -279,23 +389,29 @@ class _EmbeddedPublisher:
 
 
 class _EmbeddedReader:
-    def __init__(self, database: sqlite3.Connection, topic: str, from_beginning: bool) -> None:
-        self._database, self._topic = database, topic
-        with _writing(database):
-            self._id = _topic_id(database, topic)
+    def __init__(
+        self, path: Path, database: sqlite3.Connection, topic: str, from_beginning: bool
+    ) -> None:
+        self._path, self._database, self._topic = path, database, topic
         column = "first_offset" if from_beginning else "next_offset"
-        row = database.execute(f"SELECT {column} FROM topics WHERE id = ?", (self._id,)).fetchone()
+        with _reported(path):
+            with _writing(database):
+                self._id = _topic_id(database, topic)
+            row = database.execute(
+                f"SELECT {column} FROM topics WHERE id = ?", (self._id,)
+            ).fetchone()
         self._position = int(row[0])
 
     def poll(self, *, timeout_s: float) -> list[Record]:
         deadline = time.monotonic() + timeout_s
         wait = _SHORTEST_WAIT_S
         while True:
-            rows = self._database.execute(
-                'SELECT "offset", timestamp_ms, key, value, headers FROM records '
-                'WHERE topic = ? AND "offset" >= ? ORDER BY "offset" LIMIT 1000',
-                (self._id, self._position),
-            ).fetchall()
+            with _reported(self._path):
+                rows = self._database.execute(
+                    'SELECT "offset", timestamp_ms, key, value, headers FROM records '
+                    'WHERE topic = ? AND "offset" >= ? ORDER BY "offset" LIMIT 1000',
+                    (self._id, self._position),
+                ).fetchall()
             if rows:
                 self._position = rows[-1][0] + 1
                 return [
@@ -309,9 +425,10 @@ class _EmbeddedReader:
             wait = min(wait * 1.5, _LONGEST_WAIT_S)
 
     def at_end(self) -> bool:
-        row = self._database.execute(
-            "SELECT next_offset FROM topics WHERE id = ?", (self._id,)
-        ).fetchone()
+        with _reported(self._path):
+            row = self._database.execute(
+                "SELECT next_offset FROM topics WHERE id = ?", (self._id,)
+            ).fetchone()
         return bool(row[0] <= self._position)
 
     def close(self) -> None:
@@ -332,6 +449,10 @@ def _open(settings: EmbeddedSettings) -> sqlite3.Connection:
             if found == 0:
                 for statement in _SCHEMA.split(";"):
                     database.execute(statement)
+            elif found == 1:  # its state, never used, was kept without the topic
+                database.execute("DROP TABLE state")
+            if found in (0, 1):
+                database.execute(_STATE)
                 database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             elif found != SCHEMA_VERSION:
                 raise BrokerError(
@@ -363,6 +484,15 @@ def _writing(database: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         if database.in_transaction:
             database.execute("ROLLBACK")
         raise
+
+
+@contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    """SQLite's errors as ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _broker_error(path, error) from error
 
 
 def _topic_id(database: sqlite3.Connection, name: str) -> int:

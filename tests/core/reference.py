@@ -88,6 +88,7 @@ class Event:
 
     id: str
     alert_id: str
+    kind: str
     state: str
     severity: str
     series: str
@@ -103,12 +104,13 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one tick."""
+    """What became of one tick, and the events it brought about: of its own series or, where it
+    moves the time of the partition on, of silent ones."""
 
     outcome: Outcome
     score: float | None = None
     window: Float32 | None = None
-    event: Event | None = None
+    events: tuple[Event, ...] = ()
     reason: str | None = None
 
 
@@ -156,6 +158,9 @@ class _Series:
     run: list[list[float]] = field(default_factory=list)
     alert_id: str = ""
     opened_ns: int = 0
+    heard_ns: int | None = None  # the event time of its partition when a tick was last accepted
+    silence_id: str | None = None  # of the open alert
+    silent_since_ns: int = 0
 
 
 class DetectorReference:
@@ -169,6 +174,7 @@ class DetectorReference:
     ) -> None:
         self.policy, self.features, self.errors = policy, features, errors
         self.series: dict[tuple[int, str], _Series] = {}
+        self.event_ns: dict[int, int] = {}
 
     def feed(self, tick: Tick) -> Verdict:
         policy, name = self.policy, (tick.partition, tick.series)
@@ -180,6 +186,10 @@ class DetectorReference:
         state = self.series[name]
         if not self.features.usable(tick.values):
             return Verdict(Outcome.REJECTED, reason="not_finite")
+        if policy.max_future_s is not None and tick.received_ms >= 0:
+            ahead_ms = tick.time_ns // 10**6 - tick.received_ms
+            if ahead_ms > math.floor(policy.max_future_s * 1000):
+                return Verdict(Outcome.REJECTED, reason="far_future")
         before = state.newest
         if before is not None:
             if tick.time_ns < before.time_ns:
@@ -192,42 +202,92 @@ class DetectorReference:
         if before is None:
             state.run = []
         state.newest = tick
+        silences = self._silences(state, tick)
         row = self.features.row(tick, before)
         if row is not None:
             state.run.append([max(-FLOAT32_LIMIT, min(FLOAT32_LIMIT, x)) for x in row])
         beyond = len(state.run) - policy.length
         if beyond < 0:
-            return Verdict(Outcome.WARMING)
+            return Verdict(Outcome.WARMING, events=silences)
         if beyond % policy.stride:
-            return Verdict(Outcome.STRIDED)
+            return Verdict(Outcome.STRIDED, events=silences)
         window = np.array(state.run[-policy.length :], np.float32)[None]
         score = float(np.mean(self.errors(window)[0].astype(np.float64)))
-        return Verdict(Outcome.SCORED, score, window[0], self._event(state, tick, score))
+        events = (*self._of_score(state, tick, score), *silences)
+        return Verdict(Outcome.SCORED, score, window[0], events)
 
-    def _event(self, state: _Series, tick: Tick, score: float) -> Event | None:
+    def _of_score(self, state: _Series, tick: Tick, score: float) -> tuple[Event, ...]:
         change = state.lifecycle.feed(score)
         if change is None:
-            return None
-        parts = [self.policy.topic, tick.partition, tick.offset, tick.index, tick.series]
-        text = "\0".join([*map(str, parts), "reconstruction_error"])
-        event_id = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+            return ()
+        identity = self._identity(tick, tick.series, "reconstruction_error")
         if change[0] == "OPENED":
-            state.alert_id, state.opened_ns = event_id, tick.time_ns
+            state.alert_id, state.opened_ns = identity, tick.time_ns
+        return (
+            Event(
+                id=identity,
+                alert_id=state.alert_id,
+                kind="reconstruction_error",
+                state=change[0],
+                severity=change[1],
+                series=tick.series,
+                partition=tick.partition,
+                offset=tick.offset,
+                index=tick.index,
+                time_ns=tick.time_ns,
+                opened_ns=state.opened_ns,
+                received_ms=tick.received_ms,
+                score=score,
+                peak=change[2],
+            ),
+        )
+
+    def _silences(self, state: _Series, tick: Tick) -> tuple[Event, ...]:
+        """An accepted tick is heard; it may show that others have not been for too long."""
+        partition = tick.partition
+        now_ns = max(tick.time_ns, self.event_ns.get(partition, tick.time_ns))
+        self.event_ns[partition] = now_ns
+        found: dict[str, Event] = {}
+        if self.policy.silence_s is not None:
+            if state.silence_id is not None:
+                found[tick.series] = self._of_silence(state, tick, tick.series, now_ns, "RESOLVED")
+                state.silence_id = None
+            for (where, name), other in self.series.items():
+                if other is state or where != partition or other.heard_ns is None:
+                    continue
+                if other.silence_id is not None:
+                    continue
+                if now_ns - other.heard_ns > round(self.policy.silence_s * 1e9):
+                    other.silence_id = self._identity(tick, name, "silence")
+                    other.silent_since_ns = tick.time_ns
+                    found[name] = self._of_silence(other, tick, name, now_ns, "OPENED")
+        state.heard_ns = now_ns
+        return tuple(found[name] for name in sorted(found))
+
+    def _of_silence(self, state: _Series, tick: Tick, name: str, now_ns: int, change: str) -> Event:
+        assert state.heard_ns is not None
+        assert state.silence_id is not None
+        silent_s = (now_ns - state.heard_ns) / 1e9
         return Event(
-            id=event_id,
-            alert_id=state.alert_id,
-            state=change[0],
-            severity=change[1],
-            series=tick.series,
+            id=self._identity(tick, name, "silence"),
+            alert_id=state.silence_id,
+            kind="silence",
+            state=change,
+            severity="WARNING",
+            series=name,
             partition=tick.partition,
             offset=tick.offset,
             index=tick.index,
             time_ns=tick.time_ns,
-            opened_ns=state.opened_ns,
+            opened_ns=state.silent_since_ns,
             received_ms=tick.received_ms,
-            score=score,
-            peak=change[2],
+            score=silent_s,
+            peak=silent_s,
         )
+
+    def _identity(self, tick: Tick, series: str, kind: str) -> str:
+        parts = [self.policy.topic, tick.partition, tick.offset, tick.index, series, kind]
+        return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=16).hexdigest()
 
 
 def batch_of(pipeline: Pipeline, ticks: Sequence[Tick]) -> TickBatch:

@@ -41,6 +41,11 @@ _STEADY = tuple(
 )
 
 
+#: What the broker's clock may say of the records; -1: the broker does not tell.
+RECEIVED_MS = (START_NS // 10**6, START_NS // 10**6 + 40_000, -1)
+MAX_FUTURE_S = 30.0
+
+
 def streams(*, max_size: int = 120) -> st.SearchStrategy[list[Tick]]:
     """Ticks of up to five series in three partitions, each partition in order of offset."""
     code = st.sampled_from(_STEADY) | st.integers(0, _CODES - 1) | st.sampled_from(_STEADY)
@@ -63,9 +68,8 @@ def ticks_of(codes: Sequence[int]) -> list[Tick]:
         again = partition in last and code % 3 == 0
         offset, index = (offset, index + 1) if again else (offset + 1, 0)
         last[partition] = offset, index
-        ticks.append(
-            Tick(name, time_ns, _VALUES[value], offset, partition, index, START_NS // 10**6)
-        )
+        received_ms = RECEIVED_MS[offset // 5 % len(RECEIVED_MS)]
+        ticks.append(Tick(name, time_ns, _VALUES[value], offset, partition, index, received_ms))
     return ticks
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +32,7 @@ from tests.core.reference import (
     Verdict,
     batch_of,
 )
-from tests.core.streams import MAX_GAP_S, START_NS, cut, cuts, streams
+from tests.core.streams import MAX_FUTURE_S, MAX_GAP_S, START_NS, cut, cuts, streams
 
 LENGTH = 3
 MODELS = {"levels": LEVELS, "looking back": LOOKING_BACK}
@@ -53,6 +54,9 @@ def make_policy(
     max_series: int = 100,
     threshold: float = 3.0,
     alerts: AlertPolicy | None = None,
+    max_future_s: float | None = None,
+    silence_s: float | None = None,
+    late_is_rejected: bool = False,
 ) -> PipelinePolicy:
     return PipelinePolicy(
         topic="ticks",
@@ -63,6 +67,9 @@ def make_policy(
         threshold=threshold,
         alerts=alerts or AlertPolicy(open_after=1, of_last=2, resolve_after=2, critical_ratio=2.0),
         model_version="v1",
+        max_future_s=max_future_s,
+        silence_s=silence_s,
+        late_is_rejected=late_is_rejected,
     )
 
 
@@ -81,6 +88,8 @@ def policies(draw: st.DrawFn) -> PipelinePolicy:
             resolve_ratio=draw(st.sampled_from([1.0, 0.5])),
             critical_ratio=draw(st.sampled_from([1.0, 1.5, 4.0])),
         ),
+        max_future_s=draw(st.sampled_from([None, None, MAX_FUTURE_S])),
+        silence_s=draw(st.sampled_from([None, 0.75, 5.0, 20.0])),
     )
 
 
@@ -119,6 +128,7 @@ def event_of(alert: Alert) -> Event:
     return Event(
         id=alert.id,
         alert_id=alert.alert_id,
+        kind=alert.kind,
         state=alert.state.name,
         severity=alert.severity.name,
         series=alert.series,
@@ -150,15 +160,19 @@ def assert_agree(
                 assert math.isnan(got)
             else:
                 assert got == pytest.approx(verdict.score, rel=1e-5)
-        events = [v.event for v in expected if v.event is not None]
+        events = [event for v in expected for event in v.events]
         assert len(result.alerts) == len(events)
-        windows = [v.window for v in expected if v.event is not None]
+        windows = [v.window for v in expected for _ in v.events]
         for alert, event, window in zip(result.alerts, events, windows, strict=True):
             found = event_of(alert)
             approximate = {"score": pytest.approx(event.score, rel=1e-5)}
             approximate["peak"] = pytest.approx(event.peak, rel=1e-5)
             for name in Event.__slots__:
                 assert getattr(found, name) == approximate.get(name, getattr(event, name)), name
+            if event.kind == "silence":
+                assert (len(alert.observed), len(alert.expected)) == (0, 0)
+                assert alert.threshold == policy.silence_s
+                continue
             assert window is not None
             np.testing.assert_allclose(alert.observed, window, rtol=1e-6)
             assert alert.expected.shape == window.shape
@@ -190,36 +204,49 @@ def test_a_long_stream_with_every_outcome_and_state_fares_as_in_the_reference(mo
     policy = make_policy(
         stride=2,
         max_series=50,
+        max_future_s=MAX_FUTURE_S,
+        silence_s=20.0,
         threshold=8.0,
         alerts=AlertPolicy(open_after=2, of_last=3, resolve_after=2, critical_ratio=8.0),
     )
     verdicts = assert_agree(policy, model, cut(ticks, range(0, 6000, 501)))
     assert {v.outcome for v in verdicts} == set(Outcome)
-    assert {v.event.state for v in verdicts if v.event} == {"OPENED", "ESCALATED", "RESOLVED"}
-    assert {v.event.severity for v in verdicts if v.event} == {"WARNING", "CRITICAL"}
-    assert {v.reason for v in verdicts} == {None, "not_finite", "series_limit"}
+    events = [event for v in verdicts for event in v.events]
+    assert {(e.kind, e.state) for e in events} == {
+        ("reconstruction_error", "OPENED"),
+        ("reconstruction_error", "ESCALATED"),
+        ("reconstruction_error", "RESOLVED"),
+        ("silence", "OPENED"),
+        ("silence", "RESOLVED"),
+    }
+    assert {e.severity for e in events} == {"WARNING", "CRITICAL"}
+    assert {v.reason for v in verdicts} == {None, "not_finite", "series_limit", "far_future"}
 
 
 def long_stream(count: int, *, seed: int) -> list[Tick]:
     """Some 80 series of very different rates, with every irregularity, over three partitions."""
-    random = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
     newest: dict[int, int] = {}
     last: dict[int, tuple[float, float]] = {}
     ticks = []
     for offset in range(count):
-        series = int(min(random.geometric(0.1), 80))
+        series = int(min(generator.geometric(0.1), 80))
         time_ns = newest.get(series, START_NS)
-        step = random.choice([0.5, 0.1, 0.0, -0.5, 7.0], p=[0.8, 0.1, 0.05, 0.03, 0.02])
+        step = generator.choice([0.5, 0.1, 0.0, -0.5, 7.0], p=[0.8, 0.1, 0.05, 0.03, 0.02])
         time_ns += round(float(step) * 1e9)
         wild = (series + offset // 400) % 5 == 0
-        bid = float(random.lognormal(0.0, 3.0 if wild else 0.1))
-        values = (bid, bid + float(random.uniform(0, 40.0 if wild else 0.5)))
-        if random.random() < 0.01:
+        bid = float(generator.lognormal(0.0, 3.0 if wild else 0.1))
+        values = (bid, bid + float(generator.uniform(0, 40.0 if wild else 0.5)))
+        if generator.random() < 0.01:
             values = (math.nan, values[1])
-        if random.random() < 0.03:
+        if generator.random() < 0.03:
             values = last.get(series, values)
-        newest[series], last[series] = max(time_ns, newest.get(series, time_ns)), values
-        ticks.append(Tick(f"s{series}", time_ns, values, offset, series % 3, 0, offset))
+        received_ms = time_ns // 10**6
+        if generator.random() < 0.01:
+            time_ns += 10**12
+        else:
+            newest[series], last[series] = max(time_ns, newest.get(series, time_ns)), values
+        ticks.append(Tick(f"s{series}", time_ns, values, offset, series % 3, 0, received_ms))
     return ticks
 
 
@@ -239,16 +266,17 @@ def test_a_long_stream_gives_the_same_to_the_last_bit_at_every_batch_size(
     model: str, size: int
 ) -> None:
     ticks = long_stream(3000, seed=2)
-    policy = make_policy()
+    policy = make_policy(max_future_s=MAX_FUTURE_S, silence_s=20.0)
     whole = run(make_pipeline(policy, model), [ticks])
     assert len(whole.events) > 20
+    assert sum(b'"silence"' in event for event in whole.events) > 5
     assert run(make_pipeline(policy, model), cut(ticks, range(0, 3000, size))) == whole
 
 
 @given(ticks=streams(), at=cuts)
 @settings(_SETTINGS, max_examples=30)
 def test_partitions_may_be_interleaved_in_any_way(ticks: list[Tick], at: list[int]) -> None:
-    policy = make_policy()
+    policy = make_policy(silence_s=5.0)
     mixed = run(make_pipeline(policy, "levels"), cut(ticks, at))
     by_partition = sorted(ticks, key=lambda t: t.partition)
     apart = run(make_pipeline(policy, "levels"), [by_partition])
@@ -270,15 +298,23 @@ def test_a_restored_pipeline_goes_on_as_if_nothing_had_happened(
     )
     saved = first.snapshot(slots)
     untouched = {name: column.copy() for name, column in saved.columns.items()}
+    event_times = event_times_of(first)
     unbroken = run(first, cut(after, then), log=Log())
     for name, column in saved.columns.items():
         np.testing.assert_array_equal(column, untouched[name], err_msg="a snapshot is a copy")
 
     second = make_pipeline(policy, model)
     second.restore(saved)
+    for partition, event_ns in event_times.items():
+        second.set_event_ns(partition, event_ns)
     assert second.active_series() == len(slots)
     assert run(second, cut(after, then), log=Log()) == unbroken
     assert run(make_pipeline(policy, model), [ticks]).outcome == log.outcome + unbroken.outcome
+
+
+def event_times_of(pipeline: Pipeline) -> dict[int, int]:
+    found = {p: pipeline.event_ns(p) for p in pipeline.series.partitions()}
+    return {partition: ns for partition, ns in found.items() if ns is not None}
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -287,7 +323,7 @@ def test_a_restored_pipeline_goes_on_as_if_nothing_had_happened(
 def test_a_partition_can_move_to_a_pipeline_that_works_on_others(
     model: str, ticks: list[Tick], at: int, moved: int
 ) -> None:
-    policy = make_policy()
+    policy = make_policy(silence_s=5.0)
     unbroken = run(make_pipeline(policy, model), [ticks])
     ours, theirs = make_pipeline(policy, model), make_pipeline(policy, model)
     log = Log()
@@ -297,6 +333,8 @@ def test_a_partition_can_move_to_a_pipeline_that_works_on_others(
     run(ours, [goes], log)
     run(theirs, [[t for t in stays if t in ticks[:at]]], log)
     theirs.restore(ours.snapshot(ours.series.of_partition(moved)))
+    for partition, event_ns in event_times_of(ours).items():
+        theirs.set_event_ns(partition, event_ns)
     ours.forget(moved)
     assert ours.active_series() == 0
     run(theirs, [follows, [t for t in stays if t not in ticks[:at]]], log)
@@ -310,7 +348,7 @@ def test_a_partition_can_move_to_a_pipeline_that_works_on_others(
 def test_nothing_of_a_forgotten_series_is_left_in_its_slot(
     model: str, earlier: list[Tick], ticks: list[Tick]
 ) -> None:
-    policy = make_policy()
+    policy = make_policy(silence_s=5.0)
     fresh = run(make_pipeline(policy, model), [ticks])
     used = make_pipeline(policy, model)
     run(used, [earlier])
@@ -324,7 +362,7 @@ def test_nothing_of_a_forgotten_series_is_left_in_its_slot(
 def test_forgetting_one_partition_leaves_the_others_alone(
     earlier: list[Tick], ticks: list[Tick], partition: int
 ) -> None:
-    policy = make_policy()
+    policy = make_policy(silence_s=5.0)
     apart = make_pipeline(policy, "levels")
     run(apart, [[t for t in earlier if t.partition != partition]])
     used = make_pipeline(policy, "levels")
@@ -352,7 +390,9 @@ def test_what_people_watch_agrees_with_the_alerts_and_outcomes(
     known = reference.series.values()
     assert pipeline.active_series() == len(known)
     assert pipeline.warming_series() == sum(len(s.run) < LENGTH for s in known)
-    assert pipeline.open_alerts() == sum(s.lifecycle.severity is not None for s in known)
+    scores = sum(s.lifecycle.severity is not None for s in known)
+    assert pipeline.open_alerts() == scores + sum(s.silence_id is not None for s in known)
+    assert event_times_of(pipeline) == reference.event_ns
 
 
 @given(ticks=streams())
@@ -375,6 +415,40 @@ def test_no_two_events_share_an_id_and_episodes_have_the_id_of_their_opening(
     assert len({a.id for a in alerts}) == len(alerts)
     opened = {a.id for a in alerts if a.state.name == "OPENED"}
     assert {a.alert_id for a in alerts} == opened
+
+
+@given(policy=policies(), ticks=streams(), at=cuts)
+@settings(_SETTINGS, max_examples=50)
+def test_late_ticks_are_among_the_rejects_where_the_policy_asks_for_it_and_only_there(
+    policy: PipelinePolicy, ticks: list[Tick], at: list[int]
+) -> None:
+    plain = run(make_pipeline(policy, "levels"), cut(ticks, at))
+    kept = run(make_pipeline(replace(policy, late_is_rejected=True), "levels"), cut(ticks, at))
+    late = [
+        (t.partition, t.offset, t.index, "late")
+        for t, outcome in zip(ticks, plain.outcome, strict=True)
+        if outcome == Outcome.LATE
+    ]
+    assert [r for r in kept.rejects if r[3] == "late"] == late
+    assert [r for r in kept.rejects if r[3] != "late"] == plain.rejects
+    assert (kept.outcome, kept.score, kept.events) == (plain.outcome, plain.score, plain.events)
+
+
+@given(ticks=streams(), order=st.randoms(use_true_random=False), at=cuts)
+@settings(_SETTINGS, max_examples=60)
+def test_a_shuffled_stream_fares_as_in_the_reference(
+    ticks: list[Tick], order: random.Random, at: list[int]
+) -> None:
+    """The log decides the order, whatever the times say."""
+    contents = list(ticks)
+    order.shuffle(contents)
+    last: Counter[int] = Counter()
+    shuffled = []
+    for tick in contents:
+        last[tick.partition] += 1
+        shuffled.append(replace(tick, offset=last[tick.partition], index=0))
+    policy = make_policy(silence_s=5.0, max_future_s=MAX_FUTURE_S)
+    assert_agree(policy, "looking back", cut(shuffled, at))
 
 
 def test_an_id_depends_on_the_input_alone() -> None:

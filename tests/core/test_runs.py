@@ -22,8 +22,13 @@ def accepted(slots: list[int], restarts: list[bool], rows: Float32) -> Accepted:
         slot=np.array(slots, np.int64),
         restart=np.array(restarts, np.bool_),
         features=rows,
+        known=~np.array(restarts, np.bool_),
+        seen=np.ones(max(slots, default=0) + 1, np.bool_),
+        gaps=0,
         outcome=np.zeros(n, np.uint8),
         reason={},
+        late=np.empty(0, np.int64),
+        held=np.empty(0, np.int64),
     )
 
 

@@ -151,7 +151,9 @@ def test_the_dashboard_is_complete() -> None:
     assert dashboard["uid"] == "detector"
     assert dashboard["schemaVersion"] >= 39
     rows = [p["title"] for p in dashboard["panels"] if p["type"] == "row"]
-    assert rows == ["Health", "Throughput", "Latency", "Detection", "Resources"]
+    assert rows == [
+        "Health", "Throughput", "Latency", "Detection", "Resources", "State and recovery",
+    ]  # fmt: skip
     ids = [p["id"] for p in panels(dashboard)]
     assert len(ids) == len(set(ids))
     for panel in (p for p in panels(dashboard) if p["type"] != "row"):

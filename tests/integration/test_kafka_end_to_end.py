@@ -73,6 +73,7 @@ def stage(kafka: KafkaBroker, tmp_path: Path) -> Stage:
             "input": {"topic": f"{name}-ticks", "max_record_bytes": MAX_RECORD_BYTES},
             "alerts": {"topic": f"{name}-alerts"},
             "dead_letters": {"topic": f"{name}-dead", "max_bytes": DEAD_LETTER_BYTES},
+            "state": {"topic": f"{name}-state"},
             "topics": {"partitions": PARTITIONS},
             "window": {"length": LENGTH, "stride": STRIDE, "max_gap_s": MAX_GAP_S},
             "threshold": {"method": "fixed", "value": 1.0},
@@ -356,11 +357,13 @@ def test_the_commands_work_over_kafka(stage: Stage, tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         return done
 
-    assert f"broker: ok (Kafka at {stage.servers})" in run("check", "--model", stage.model).stdout
+    words = f"broker: ok (Kafka at {stage.servers}"
+    assert f"{words}; will create {stage.alerts}, " in run("check", "--model", stage.model).stdout
     assert run("publish", "--data", data).stdout == f"published 90 ticks to {stage.ticks}\n"
     run_through(stage, 90)
     printed = run("alerts", "--from-beginning", "--exit", "--json").stdout.splitlines()
     assert [json.loads(line) for line in printed] == alert_events(stage) != []
+    assert f"{words})" in run("check", "--model", stage.model).stdout
 
 
 def test_a_topic_that_may_not_be_created_ends_with_69_and_its_name(stage: Stage) -> None:

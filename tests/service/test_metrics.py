@@ -14,6 +14,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from detector.core.alerts import Severity, State
+from detector.core.pipeline import KIND, SILENCE
 from detector.core.ticks import REJECT_REASONS, Outcome
 from detector.service.metrics import STAGES, ArrayHistogram, Metrics, metric_names
 from tests.processes import Samples, by_label, samples
@@ -65,12 +66,14 @@ def test_every_label_value_is_there_from_the_start_at_zero() -> None:
     outcomes = {o.name.lower() for o in Outcome}
     assert label_values("detector_ticks_total", "outcome") == outcomes
     assert label_values("detector_ticks_rejected_total", "reason") == set(REJECT_REASONS)
-    assert label_values("detector_transactions_total", "outcome") == {"committed", "aborted"}
+    transactions = label_values("detector_transactions_total", "outcome")
+    assert transactions == {"committed", "aborted", "unknown"}
     assert label_values("detector_processing_seconds_count", "stage") == set(STAGES)
-    for severity in Severity:
-        for state in State:
-            labels = (("severity", severity.name.lower()), ("state", state.name.lower()))
-            assert found[("detector_alerts_total", labels)] == 0
+    alerts = {labels for name, labels in found if name == "detector_alerts_total"}
+    levels, states = ([m.name.lower() for m in e] for e in (Severity, State))
+    expected = {(KIND, level, state) for level in levels for state in states}
+    expected |= {(SILENCE, "warning", "opened"), (SILENCE, "warning", "resolved")}
+    assert {tuple(value for _, value in labels) for labels in alerts} == expected
     counters = {name: value for (name, _), value in found.items() if name.endswith("_total")}
     assert set(counters.values()) == {0}
 

@@ -1,0 +1,209 @@
+"""The state of a series as bytes, and back: what survives a restart.
+
+A record is a fixed little-endian struct, one a series:
+
+    version      u1  of this layout
+    fingerprint  8 bytes: the model, its window and the layout of the body
+    as_of        i8  the offset before which every tick of the series is in this state
+    head             open alerts, silence, newest time: they outlive a change of the model
+    body             window, previous tick, alert counters: meaningful to one model only
+
+A record of another fingerprint gives its head alone, and the series warms up again. The
+watermark, one record a partition, is JSON, for people too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.core.pipeline import Pipeline, PipelineState
+from detector.core.ticks import Int64
+from detector.errors import StateError
+
+VERSION = 1
+WATERMARK_KEY = b"watermark"
+_SERIES_PREFIX = b"series:"
+#: What outlives a change of the model, with its type: a contract, whatever the pipeline does.
+_HEAD: tuple[tuple[str, str, tuple[int, ...]], ...] = (
+    ("lifecycle.severity", "<i1", ()),
+    ("lifecycle.peak", "<f8", ()),
+    ("opened.alert_id", "<u1", (16,)),
+    ("opened.opened_ns", "<i8", ()),
+    ("silence.heard_ns", "<i8", ()),
+    ("silence.silent", "?", ()),
+    ("silenced.alert_id", "<u1", (16,)),
+    ("silenced.opened_ns", "<i8", ()),
+    ("intake.seen", "?", ()),
+    ("intake.time_ns", "<i8", ()),
+)
+
+
+class Watermark(msgspec.Struct, frozen=True, kw_only=True):
+    """What a commit left of one partition.
+
+    committed: the offset after the last tick whose results are written
+    needed_from: the first tick that is not in the saved state of its series
+    event_ns: the partition's event time at needed_from; None before the first tick
+    alerts, group: the deployment that wrote it
+    """
+
+    version: int
+    committed: int
+    needed_from: int
+    event_ns: int | None
+    group: str
+    alerts: str
+    model: str
+
+    def encode(self) -> bytes:
+        return msgspec.json.encode(self)
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPartition:
+    """The decoded state of one partition. as_of: by series, in the order of the state.
+
+    foreign: series whose record another model wrote; fewer columns, so a state of its own
+    """
+
+    same: PipelineState
+    same_as_of: Int64
+    foreign: PipelineState
+    foreign_as_of: Int64
+
+    def __len__(self) -> int:
+        return len(self.same.series) + len(self.foreign.series)
+
+
+def series_key(name: str) -> bytes:
+    return _SERIES_PREFIX + name.encode()
+
+
+def decode_watermark(value: bytes, where: str) -> Watermark:
+    """Raises StateError if it is damaged or written by a newer program."""
+    try:
+        head = msgspec.json.decode(value)
+        version = head["version"] if isinstance(head, dict) else None
+        if isinstance(version, int) and version > VERSION:
+            raise StateError(
+                f"{where}: the state was written by a newer program (version {version}, this one "
+                f"reads {VERSION}); run the newer program, or start over: detector state reset"
+            )
+        return msgspec.json.decode(value, type=Watermark)
+    except (msgspec.DecodeError, KeyError, UnicodeDecodeError, RecursionError) as error:
+        raise StateError(
+            f"{where}: the watermark is damaged ({str(error)[:100]}); start over: "
+            "detector state reset"
+        ) from None
+
+
+class StateCodec:
+    """Encodes and decodes for one pipeline (its columns, its model)."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        spec = pipeline.spec()
+        head = [(name, type_, shape) for name, type_, shape in _HEAD]
+        names = {name for name, _, _ in _HEAD}
+        body = [
+            (name, dtype.newbyteorder("<").str, shape)
+            for name, (shape, dtype) in spec.items()
+            if name not in names
+        ]
+        policy = pipeline.policy
+        identity = repr((policy.model_version, policy.length, policy.stride, body))
+        self.fingerprint = hashlib.blake2b(identity.encode(), digest_size=8).digest()
+        frame = [("version", "<u1"), ("fingerprint", "V8"), ("as_of", "<i8")]
+        self._fixed = np.dtype([*frame, *head])
+        self._whole = np.dtype([*frame, *head, *body])
+        self._columns = [name for name, _, _ in (*head, *body)]
+        self._fields = int(np.prod(spec["intake.values"][0]))
+
+    @property
+    def record_bytes(self) -> int:
+        """Of one series, without its key."""
+        return self._whole.itemsize
+
+    def encode(self, state: PipelineState, as_of: Int64) -> list[bytes]:
+        """One value a series, in order. as_of: (n,) offsets."""
+        rows = np.empty(len(state.series), self._whole)
+        rows["version"] = VERSION
+        rows["fingerprint"] = np.frombuffer(self.fingerprint, "V8")[0]
+        rows["as_of"] = as_of
+        for name in self._columns:
+            rows[name] = state.columns[name]
+        raw, size = rows.tobytes(), self._whole.itemsize
+        return [raw[at : at + size] for at in range(0, len(raw), size)]
+
+    def decode(
+        self,
+        partition: int,
+        table: Mapping[bytes, bytes],
+        where: str,
+        *,
+        heads_only: bool = False,
+    ) -> SavedPartition:
+        """The state of a partition by key. where: for messages; heads_only: as if another model
+        had written it. Raises StateError."""
+        same: list[tuple[str, bytes]] = []
+        foreign: list[tuple[str, bytes]] = []
+        for key, value in table.items():
+            if key == WATERMARK_KEY:
+                continue
+            name = _series_name(key, where)
+            if not value or value[0] > VERSION:
+                raise StateError(
+                    f"{where}: the state of series {name!r} "
+                    + (
+                        f"was written by a newer program (version {value[0]}, this one reads "
+                        f"{VERSION}); run the newer program"
+                        if value
+                        else "is empty"
+                    )
+                    + ", or start over: detector state reset"
+                )
+            ours = value[1:9] == self.fingerprint
+            if ours and len(value) == self._whole.itemsize and not heads_only:
+                same.append((name, value))
+            elif len(value) >= self._fixed.itemsize and (not ours or heads_only):
+                foreign.append((name, value[: self._fixed.itemsize]))
+            else:
+                raise StateError(
+                    f"{where}: the state of series {name!r} is damaged ({len(value)} bytes, "
+                    f"{self._whole.itemsize} expected); start over: detector state reset"
+                )
+        columns, as_of = self._unpack(same, self._whole)
+        head_columns, head_as_of = self._unpack(foreign, self._fixed)
+        # The newest time is known, its values are not: the next tick begins a new run.
+        head_columns["intake.values"] = np.full((len(foreign), self._fields), np.nan)
+        return SavedPartition(
+            PipelineState(tuple((partition, name) for name, _ in same), columns),
+            as_of,
+            PipelineState(tuple((partition, name) for name, _ in foreign), head_columns),
+            head_as_of,
+        )
+
+    def _unpack(
+        self, records: Sequence[tuple[str, bytes]], dtype: np.dtype[Any]
+    ) -> tuple[dict[str, NDArray[Any]], Int64]:
+        rows = np.frombuffer(b"".join(value for _, value in records), dtype)
+        names = [name for name in dtype.names or () if name in self._columns]
+        return {name: rows[name] for name in names}, rows["as_of"].astype(np.int64)
+
+
+def _series_name(key: bytes, where: str) -> str:
+    try:
+        if not key.startswith(_SERIES_PREFIX):
+            raise ValueError(key)
+        return key.removeprefix(_SERIES_PREFIX).decode()
+    except ValueError:
+        raise StateError(
+            f"{where}: {key[:60]!r} is no key of a series' state: is the topic used for something "
+            "else? name another in state.topic, or start over: detector state reset"
+        ) from None

@@ -20,7 +20,7 @@ import pytest
 
 from detector.core.codec import RecordBlock
 from detector.errors import BrokerError, TransactionError
-from detector.transport.broker import Message, Outbox, Record, Topics
+from detector.transport.broker import Message, Outbox, Record, Standing, Topics
 from detector.transport.embedded import (
     SCHEMA_VERSION,
     EmbeddedBroker,
@@ -29,7 +29,7 @@ from detector.transport.embedded import (
 )
 from tests.processes import wait_for
 
-TOPICS = Topics("ticks", "alerts", "dead-letters")
+TOPICS = Topics("ticks", "alerts", "dead-letters", "state")
 NOBODY = 65534
 
 
@@ -47,10 +47,22 @@ def settings(path: Path, *, hours: float = 24.0, records: int = 10_000_000) -> E
     return EmbeddedSettings(path, "normal", hours * 3600, records)
 
 
+def keep(partitions: frozenset[int]) -> None:
+    raise AssertionError("the only worker keeps its partition")
+
+
+def begin(worker: EmbeddedWorker) -> None:
+    """Read on where the last worker has stopped."""
+    worker.changes()
+    (stands,) = worker.standing([0]).values()
+    worker.start({0: stands.first if stands.committed is None else stands.committed})
+
+
 @contextmanager
 def working(broker: EmbeddedBroker) -> Iterator[EmbeddedWorker]:
     worker = broker.worker(TOPICS)
-    worker.open()
+    worker.open(keep)
+    begin(worker)
     try:
         yield worker
     finally:
@@ -82,10 +94,11 @@ def numbers(found: list[Record] | list[RecordBlock]) -> list[int]:
     return [int(v or b"-1") for v in values]
 
 
-def commit_and_prune(broker: EmbeddedBroker, position: int) -> None:
+def commit_and_prune(broker: EmbeddedBroker, position: int, needed_from: int | None = None) -> None:
     """The first commit of a worker prunes."""
     with working(broker) as worker:
-        worker.commit(Outbox(), {0: position})
+        needed = position if needed_from is None else needed_from
+        worker.commit(Outbox(), {0: position}, {0: needed})
 
 
 # -- one worker
@@ -94,7 +107,7 @@ def commit_and_prune(broker: EmbeddedBroker, position: int) -> None:
 def test_a_second_worker_is_refused_and_pointed_to_kafka(tmp_path: Path) -> None:
     broker = EmbeddedBroker(settings(tmp_path / "b.sqlite"))
     with working(broker), pytest.raises(BrokerError, match="transport: kafka") as refused:
-        broker.worker(TOPICS).open()
+        broker.worker(TOPICS).open(keep)
     assert "b.sqlite" in str(refused.value)
     with working(broker) as worker:  # the first has left
         assert worker.ready()
@@ -106,11 +119,11 @@ def test_a_refused_worker_leaves_the_first_at_work(tmp_path: Path) -> None:
         publish(broker, range(3))
         refused = broker.worker(TOPICS)
         with pytest.raises(BrokerError):
-            refused.open()
+            refused.open(keep)
         refused.close()
         assert numbers(worker.poll(max_records=10, timeout_s=5)) == [0, 1, 2]
         with pytest.raises(BrokerError):
-            broker.worker(TOPICS).open()
+            broker.worker(TOPICS).open(keep)
 
 
 HOLDER = """
@@ -119,8 +132,8 @@ from pathlib import Path
 from detector.transport.broker import Topics
 from detector.transport.embedded import EmbeddedBroker, EmbeddedSettings
 worker = EmbeddedBroker(EmbeddedSettings(Path(sys.argv[1]), "normal", 3600.0, 1000)).worker(
-    Topics("ticks", "alerts", "dead-letters"))
-worker.open()
+    Topics("ticks", "alerts", "dead-letters", "state"))
+worker.open(lambda partitions: None)
 print("open", flush=True)
 sys.stdin.read()
 """
@@ -137,7 +150,7 @@ def test_the_lock_of_a_killed_worker_is_free(tmp_path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"open\n"
         with pytest.raises(BrokerError, match="transport: kafka"):
-            broker.worker(TOPICS).open()
+            broker.worker(TOPICS).open(keep)
         os.kill(holder.pid, signal.SIGKILL)
         assert holder.wait(30) == -signal.SIGKILL
     finally:
@@ -152,7 +165,7 @@ def test_a_worker_that_could_not_open_holds_no_lock(tmp_path: Path) -> None:
     path.write_bytes(b"no database" * 1000)
     failed = EmbeddedBroker(settings(path)).worker(TOPICS)
     with pytest.raises(BrokerError, match="not a database"):
-        failed.open()
+        failed.open(keep)
     path.unlink()
     with working(EmbeddedBroker(settings(path))) as worker:
         assert worker.ready()
@@ -184,17 +197,46 @@ def test_records_beyond_the_newest_of_a_topic_are_deleted(tmp_path: Path) -> Non
     assert numbers(everything(broker, TOPICS.alerts)) == [0, 1]
 
 
-@pytest.mark.parametrize("committed", [0, 4])
-def test_no_uncommitted_tick_is_ever_deleted(tmp_path: Path, committed: int) -> None:
+@pytest.mark.parametrize(("committed", "needed_from"), [(0, 0), (4, 4), (9, 4)])
+def test_no_tick_that_a_restart_would_read_is_ever_deleted(
+    tmp_path: Path, committed: int, needed_from: int
+) -> None:
     clock = Clock()
     broker = EmbeddedBroker(settings(tmp_path / "b.sqlite", hours=1, records=1), now_s=clock)
     publish(broker, range(10))
     clock.now_s += 10 * 3600
-    commit_and_prune(broker, committed)
-    assert numbers(everything(broker, TOPICS.ticks)) == list(range(committed, 10))
+    commit_and_prune(broker, committed, needed_from)
+    assert numbers(everything(broker, TOPICS.ticks)) == list(range(needed_from, 10))
     with working(broker) as worker:
+        assert worker.standing([0]) == {0: Standing(committed, needed_from, 10)}
         blocks = worker.poll(max_records=100, timeout_s=5)
     assert numbers(blocks) == list(range(committed, 10))
+
+
+# -- files of an earlier version
+
+
+def test_a_file_of_the_first_version_is_taken_over_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "b.sqlite"
+    broker = EmbeddedBroker(settings(path))
+    broker.prepare(TOPICS, partitioned=(), create=True)
+    publish(broker, range(5))
+    commit_and_prune(broker, 3)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("DROP TABLE state")
+        database.execute(
+            'CREATE TABLE state ("partition" INTEGER NOT NULL, key BLOB NOT NULL, '
+            'value BLOB NOT NULL, PRIMARY KEY ("partition", key)) WITHOUT ROWID'
+        )
+        database.execute("PRAGMA user_version = 1")
+    broker.prepare(TOPICS, partitioned=(), create=True)
+    with working(broker) as worker:
+        assert worker.standing([0])[0].committed == 3
+        assert numbers(worker.poll(max_records=10, timeout_s=5)) == [3, 4]
+        state = [Message(b"key", b"value", partition=0)]
+        worker.commit(Outbox(state=state), {0: 5}, {0: 5})
+    with closing(broker.keeper(TOPICS)) as keeper:
+        assert keeper.tables() == {0: {b"key": b"value"}}
 
 
 def test_offsets_go_on_after_everything_was_deleted(tmp_path: Path) -> None:
@@ -235,7 +277,7 @@ def test_a_file_that_is_no_database_is_named_with_what_to_do(tmp_path: Path) -> 
     before = path.read_bytes()
     broker = EmbeddedBroker(settings(path))
     for ask in (
-        lambda: broker.prepare(TOPICS, partitioned=()),
+        lambda: broker.prepare(TOPICS, partitioned=(), create=True),
         broker.publisher,
         lambda: broker.reader(TOPICS.alerts, from_beginning=True),
     ):
@@ -248,14 +290,14 @@ def test_a_file_that_is_no_database_is_named_with_what_to_do(tmp_path: Path) -> 
 def test_a_newer_schema_is_refused_with_both_versions(tmp_path: Path, version: int) -> None:
     path = tmp_path / "b.sqlite"
     broker = EmbeddedBroker(settings(path))
-    broker.prepare(TOPICS, partitioned=())
+    broker.prepare(TOPICS, partitioned=(), create=True)
     with closing(sqlite3.connect(path)) as database:
         database.execute(f"PRAGMA user_version = {version}")
     expected = f"schema version {version}, this program knows {SCHEMA_VERSION}"
     with pytest.raises(BrokerError, match=expected):
-        broker.prepare(TOPICS, partitioned=())
+        broker.prepare(TOPICS, partitioned=(), create=True)
     with pytest.raises(BrokerError, match=expected):
-        broker.worker(TOPICS).open()
+        broker.worker(TOPICS).open(keep)
 
 
 def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -264,7 +306,7 @@ def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path)
         database.execute("CREATE TABLE topics (subject TEXT)")
         database.execute("INSERT INTO topics VALUES ('weather')")
     with pytest.raises(BrokerError, match=r"b\.sqlite"):
-        EmbeddedBroker(settings(path)).prepare(TOPICS, partitioned=())
+        EmbeddedBroker(settings(path)).prepare(TOPICS, partitioned=(), create=True)
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("SELECT * FROM topics").fetchall() == [("weather",)]
 
@@ -273,7 +315,10 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     path = tmp_path / "file" / "below" / "b.sqlite"
     broker = EmbeddedBroker(settings(path))
-    for ask in (partial(broker.prepare, TOPICS, partitioned=()), broker.worker(TOPICS).open):
+    for ask in (
+        partial(broker.prepare, TOPICS, partitioned=(), create=True),
+        partial(broker.worker(TOPICS).open, keep),
+    ):
         with pytest.raises(BrokerError, match=r"embedded\.path") as refused:
             ask()
         assert str(path) in str(refused.value)
@@ -299,8 +344,8 @@ def test_a_read_only_directory_is_refused_in_one_line() -> None:
         broker = EmbeddedBroker(settings(directory / "b.sqlite"))
         with unprivileged():
             for ask in (
-                partial(broker.prepare, TOPICS, partitioned=()),
-                broker.worker(TOPICS).open,
+                partial(broker.prepare, TOPICS, partitioned=(), create=True),
+                partial(broker.worker(TOPICS).open, keep),
             ):
                 with pytest.raises(BrokerError, match=r"embedded\.path") as refused:
                     ask()
@@ -322,13 +367,14 @@ def test_a_commit_that_the_disk_refuses_leaves_nothing(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
         try:
             with pytest.raises(TransactionError, match=r"b\.sqlite"):
-                worker.commit(large, {0: 3})
+                worker.commit(large, {0: 3}, {0: 3})
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert everything(broker, TOPICS.alerts) == everything(broker, TOPICS.dead_letters) == []
         worker.reopen()
+        begin(worker)
         assert numbers(worker.poll(max_records=10, timeout_s=5)) == [0, 1, 2]
-        worker.commit(large, {0: 3})
+        worker.commit(large, {0: 3}, {0: 3})
     assert len(everything(broker, TOPICS.alerts)) == 1
     assert len(everything(broker, TOPICS.dead_letters)) == 1
 
@@ -363,8 +409,9 @@ def test_a_publisher_in_another_process_and_a_committing_worker_do_not_disturb_e
             def round_done() -> bool:
                 for block in worker.poll(max_records=100, timeout_s=0.1):
                     seen.extend(numbers([block]))
+                    after = block.offsets[-1] + 1
                     alert = Message(None, b"%d" % block.offsets[-1])
-                    worker.commit(Outbox([alert]), {0: block.offsets[-1] + 1})
+                    worker.commit(Outbox([alert]), {0: after}, {0: after})
                 return len(seen) >= records
 
             wait_for(round_done, "every record of the other process arrives", timeout_s=60)

@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-fast lint kafka kafka-stop bench clean
+.PHONY: help install demo test test-fast faults lint kafka kafka-stop bench clean
 
 help:
 	@echo "make install    create $(VENV) with the package, training and test tools"
 	@echo "make demo       train, run the daemon, inject faults, report"
 	@echo "make test       every test, on a real Kafka where Java 17 and Maven are there"
 	@echo "make test-fast  without Kafka, Prometheus and training"
+	@echo "make faults     kills, stops, cuts and fills up whatever can be, on a real Kafka;"
+	@echo "                FAULTS_SECONDS=1800 for a long soak, FAULTS_SEED=n to repeat one"
 	@echo "make lint       ruff and mypy"
 	@echo "make kafka      start a local Apache Kafka on port 9092 (make kafka-stop ends it)"
 	@echo "make bench      the benchmarks on the embedded broker"
@@ -29,10 +31,13 @@ demo: install
 	$(BIN)/detector demo $(if $(JSON),--json)
 
 test: install lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not faults"
 
 test-fast: install
-	$(BIN)/python -m pytest -m "not kafka and not training"
+	$(BIN)/python -m pytest -m "not kafka and not training and not faults"
+
+faults: install
+	$(BIN)/python -m pytest tests/faults -m faults
 
 lint: install
 	$(BIN)/ruff check .

@@ -382,8 +382,13 @@ def _state(options: argparse.Namespace) -> int:
     from detector.service.keeping import grow_state, reset_state, show_state
 
     config = _config(options)
-    if (options.to is not None) != (options.action == "reset"):
-        raise UsageError("state reset needs --to, and nothing else takes it")
+    if options.action == "reset" and options.to is None:
+        raise UsageError(
+            "state reset needs --to: state (go on where the saved state stands, and keep it), "
+            "committed, earliest or latest (go on there with empty windows)"
+        )
+    if options.action != "reset" and options.to is not None:
+        raise UsageError(f"state {options.action} takes no --to: that is for state reset")
     if options.action == "grow":
         before, after = grow_state(config)
         if options.json:

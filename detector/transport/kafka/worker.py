@@ -30,6 +30,7 @@ from kafka.errors import (
     KafkaError,
     KafkaTimeoutError,
     OffsetOutOfRangeError,
+    UnsupportedCodecError,
 )
 from kafka.structs import MemberState
 
@@ -253,14 +254,12 @@ class KafkaWorker:
                 f"{self._topics.ticks} ({error}): its retention is shorter than the lag. Started "
                 "again, delivery.on_lost_ticks decides what happens"
             ) from error
-        except CorruptRecordError as error:
-            raise BrokerError(
-                f"{self._settings.where}: {self._topics.ticks} holds a damaged batch of records "
-                f"({error}): restore it from a replica, or step over it: detector state reset "
-                "--to latest"
-            ) from error
+        except (CorruptRecordError, UnsupportedCodecError) as error:
+            raise self._unreadable(error) from error
         except KafkaError as error:
             raise self._error(f"reading {self._topics.ticks}", error) from error
+        except Exception as error:
+            raise self._unreadable(error) from error
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
@@ -284,6 +283,19 @@ class KafkaWorker:
             for partition, records in found.items()
             if partition.partition in self._started
         ]
+
+    def _unreadable(self, error: Exception) -> BrokerError:
+        settings, topic = self._settings, self._topics.ticks
+        if isinstance(error, UnsupportedCodecError):
+            return BrokerError(
+                f"{settings.where}: {topic} holds records compressed with a codec that is not "
+                f"installed here ({error}): pip install python-snappy, lz4 or zstandard"
+            )
+        return BrokerError(
+            f"{settings.where}: {topic} holds a damaged batch of records "
+            f"({type(error).__name__}: {error}): restore it from a replica, or step over it: "
+            "detector state reset --to latest"
+        )
 
     def _member_changed(self) -> bool:
         group = self._consumer.group_metadata()

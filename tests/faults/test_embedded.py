@@ -44,7 +44,7 @@ def test_fault_01_killed_at_a_point_of_the_loop(
     embedded: Scene, point: str, calls: tuple[int, ...]
 ) -> None:
     embedded.tree["state"]["interval_ms"] = 60_000 if point == "replay" else 500
-    embedded.publish(300)
+    embedded.publish(1000)
     with embedded.worker(1, fault=Fault("embedded commit", when=3)) as worker:
         assert worker.wait_ended(timeout_s=60) == -signal.SIGKILL
     for when in calls:

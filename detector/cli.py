@@ -323,8 +323,8 @@ def _run(options: argparse.Namespace) -> int:
     broker = make_broker(config)
     registry = CollectorRegistry()
     daemon = make_daemon(config, artifact, broker, registry)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: daemon.stop())
+    for number in (signal.SIGTERM, signal.SIGINT):  # nothing is under way yet
+        signal.signal(number, lambda *_: sys.exit(0))
     server = HttpServer(
         host=config.http.host,
         port=config.http.port,
@@ -338,6 +338,8 @@ def _run(options: argparse.Namespace) -> int:
         logs.event("starting", broker=broker.describe(), model=artifact.version)
         logs.event("serving", address=server.address)
         prepare_topics(config, broker, check_state=True)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: daemon.stop())
         daemon.run()
     finally:
         server.close()
@@ -365,13 +367,18 @@ def _dead_letters(options: argparse.Namespace) -> int:
     config = _config(options)
     letters = read_letters(config, reason=options.reason, since_ns=_moment(options.since))
     if options.republish:
-        done, cut_off = republish(config, letters)
+        done = republish(config, letters)
         if options.json:
-            print(json.dumps({"republished": done, "cut_off": cut_off}))
-        else:
-            print(f"published {done} records to {config.input.topic} again")
-            if cut_off:
-                print(f"{cut_off} were not: only their beginning was kept (dead_letters.max_bytes)")
+            print(json.dumps(dataclasses.asdict(done)))
+            return 0
+        print(f"published {done.published} records to {config.input.topic} again")
+        for count, why in (
+            (done.cut_off, "only their beginning was kept (dead_letters.max_bytes)"),
+            (done.elsewhere, "they came from another ticks topic"),
+            (done.late, "they are late, now as then"),
+        ):
+            if count:
+                print(f"{count} were not: {why}")
         return 0
     for letter in letters:
         print(json.dumps(letter.as_json()) if options.json else letter_line(letter), flush=True)

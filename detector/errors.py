@@ -41,7 +41,12 @@ class BrokerError(DetectorError):
 
 
 class TransactionError(BrokerError):
-    """A transaction ended with unknown outcome: reopen, go back to the committed offsets."""
+    """Work could not be committed: reopen, go back to the committed offsets. begun: a transaction
+    was under way, and its outcome is unknown; else there was none."""
+
+    def __init__(self, message: str, *, begun: bool = True) -> None:
+        super().__init__(message)
+        self.begun = begun
 
 
 class FencedError(BrokerError):

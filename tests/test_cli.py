@@ -546,6 +546,25 @@ def test_a_model_for_another_configuration_ends_with_65(
     assert all(word in line for word in words), line
 
 
+def test_a_daemon_that_waits_for_its_broker_ends_with_0_when_told_to(
+    tmp_path: Path, model: Path
+) -> None:
+    config = write_config(
+        tmp_path / "config.yaml",
+        {
+            "transport": "kafka",
+            "features": {"value": "value"},
+            "window": {"length": LENGTH},
+            "delivery": {"retry_timeout_s": 60},
+            "kafka": {"bootstrap_servers": "127.0.0.1:9"},
+            "http": {"port": 0},
+        },
+    )
+    with RunningDaemon(config, model, cwd=tmp_path) as daemon:
+        wait_for(lambda: "serving address" in daemon.log(), "it has begun to start")
+        assert daemon.terminate(timeout_s=10) == 0, daemon.log()
+
+
 @pytest.mark.parametrize("command", ["run", "publish", "alerts", "check", "dead-letters", "state"])
 def test_a_kafka_that_cannot_be_reached_ends_with_69_when_the_time_is_up(
     tmp_path: Path, model: Path, data: Path, command: str

@@ -362,7 +362,13 @@ def _decode_nothing(value: bytes) -> Any:
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
+    if not isinstance(value, str) or value == "":
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair: no text that could be written again
+        return False
+    return True
 
 
 def _is_finite(value: float) -> bool:

@@ -117,12 +117,12 @@ class SilenceWatch:
                 awake = inside[~silent[inside]]
                 self._oldest_ns[partition] = int(heard[awake].min()) if len(awake) else now_ns
                 return changes
-            for at in mine[silent[slot]].tolist():  # heard again
-                one = int(ticks.slot[at])
-                if silent[one]:
-                    silent[one] = False
-                    waited = int(event[at] - heard[one])
-                    changes.append(SilenceChange(one, int(ticks.row[at]), False, waited))
+        for at in mine[silent[slot]].tolist():  # heard again, even if nobody watches any more
+            one = int(ticks.slot[at])
+            if silent[one]:
+                silent[one] = False
+                waited = int(event[at] - heard[one])
+                changes.append(SilenceChange(one, int(ticks.row[at]), False, waited))
         # The last assignment of a repeated slot is that of its newest tick.
         heard[slot] = event[mine]
         return changes

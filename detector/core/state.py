@@ -52,6 +52,7 @@ class Watermark(msgspec.Struct, frozen=True, kw_only=True):
     needed_from: the first tick that is not in the saved state of its series
     event_ns: the partition's event time at needed_from; None before the first tick
     alerts, group: the deployment that wrote it
+    by: the process and the number of its transaction
     """
 
     version: int
@@ -61,6 +62,7 @@ class Watermark(msgspec.Struct, frozen=True, kw_only=True):
     group: str
     alerts: str
     model: str
+    by: str = ""
 
     def encode(self) -> bytes:
         return msgspec.json.encode(self)
@@ -71,12 +73,16 @@ class SavedPartition:
     """The decoded state of one partition. as_of: by series, in the order of the state.
 
     foreign: series whose record another model wrote; fewer columns, so a state of its own
+    ticks_lost: all are taken as foreign, as ticks after them are missing
+    heads: the beginning of every record, by series
     """
 
     same: PipelineState
     same_as_of: Int64
     foreign: PipelineState
     foreign_as_of: Int64
+    ticks_lost: bool
+    heads: Mapping[str, bytes]
 
     def __len__(self) -> int:
         return len(self.same.series) + len(self.foreign.series)
@@ -187,7 +193,13 @@ class StateCodec:
             as_of,
             PipelineState(tuple((partition, name) for name, _ in foreign), head_columns),
             head_as_of,
+            heads_only,
+            {name: value[: self._fixed.itemsize] for name, value in (*same, *foreign)},
         )
+
+    def without_window(self, head: bytes) -> bytes:
+        """The beginning of a record as a record of its own, which every model finds foreign."""
+        return head[:1] + bytes(8) + head[9:]
 
     def _unpack(
         self, records: Sequence[tuple[str, bytes]], dtype: np.dtype[Any]

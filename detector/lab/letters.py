@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -67,18 +68,32 @@ def read_letters(config: Config, *, reason: str | None, since_ns: int | None) ->
         reader.close()
 
 
-def republish(config: Config, letters: Iterator[Letter]) -> tuple[int, int]:
-    """Publish the raw records to the ticks topic; how many were, and how many could not be
-    because they had been cut off. The keys, and so the partitions, stay."""
+@dataclass(frozen=True, slots=True)
+class Republished:
+    """Letters by what became of them. cut_off: only their beginning was kept; elsewhere: they
+    came from another ticks topic; late: they were in order once, and never will be again."""
+
+    published: int = 0
+    cut_off: int = 0
+    elsewhere: int = 0
+    late: int = 0
+
+
+def republish(config: Config, letters: Iterator[Letter]) -> Republished:
+    """Publish the raw records to the ticks topic they came from. The keys, and so the
+    partitions, stay."""
     # All are read first: a running worker may bury again what is published here.
     found = list(letters)
     publisher = make_broker(config).publisher()
-    done = cut_off = 0
+    done, left = 0, Counter[str]()
     batch: list[Message] = []
     try:
         for letter in found:
-            if letter.cut_off:
-                cut_off += 1
+            if letter.headers.get("topic") != config.input.topic:
+                left["elsewhere"] += 1
+                continue
+            if letter.cut_off or letter.headers.get("reason") == "late":
+                left["cut_off" if letter.cut_off else "late"] += 1
                 continue
             batch.append(Message(letter.record.key, letter.record.value))
             if len(batch) == _BATCH:
@@ -86,7 +101,7 @@ def republish(config: Config, letters: Iterator[Letter]) -> tuple[int, int]:
                 done, batch = done + len(batch), []
         publisher.publish(config.input.topic, batch)
         publisher.flush()
-        return done + len(batch), cut_off
+        return Republished(done + len(batch), **left)
     finally:
         publisher.close()
 

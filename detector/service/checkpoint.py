@@ -8,9 +8,10 @@ stands where the last transaction stood. Each record of state says up to which o
 
 from __future__ import annotations
 
+import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -42,32 +43,43 @@ class Deployment:
 @dataclass(slots=True)
 class _Partition:
     """committed: up to where results are written. boundaries: (offset, event time) of the
-    commits from the oldest unsaved change on."""
+    commits from the oldest unsaved change on. windowless: state to write again without its
+    windows, as ticks that follow it are missing."""
 
     committed: int
     boundaries: deque[tuple[int, int | None]]
+    windowless: list[Message] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Series by what became of them: with their windows, without, or without room
+    (limits.max_series)."""
+
+    resumed: int
+    warming: int
+    no_room: int
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What goes into one transaction, and what done() needs afterwards."""
+    """What goes into one transaction, and what done() needs afterwards. by: what its watermarks
+    call it."""
 
     state: list[Message]
     watermarks: list[Message]
     positions: dict[int, int]
     needed_from: dict[int, int]
     slots: Int64
+    by: str
+    rewritten: tuple[int, ...]
 
     def state_bytes(self) -> int:
         return sum(len(m.value or b"") for m in (*self.state, *self.watermarks))
 
 
 class Checkpoints:
-    """interval_s: how long a change may stay unwritten; 0 writes with every transaction.
-
-    exactly_once False: the watermark is written apart from the state, so it counts only on what
-    earlier transactions wrote.
-    """
+    """interval_s: how long a change may stay unwritten; 0 writes with every transaction."""
 
     def __init__(
         self,
@@ -75,11 +87,11 @@ class Checkpoints:
         deployment: Deployment,
         *,
         interval_s: float,
-        exactly_once: bool = True,
     ) -> None:
         self.codec = StateCodec(pipeline)
         self._pipeline, self._deployment = pipeline, deployment
-        self._interval_s, self._exactly_once = interval_s, exactly_once
+        self._interval_s = interval_s
+        self._process, self._made = uuid.uuid4().hex[:12], 0
         self._partitions: dict[int, _Partition] = {}
         self._since = np.empty(0, np.int64)  # by slot: the commit before its change, or clean
         self._of = np.empty(0, np.int64)  # by slot: its partition
@@ -93,19 +105,36 @@ class Checkpoints:
         event_ns; the results up to committed are written."""
         self._partitions[partition] = _Partition(committed, deque([(position, event_ns)]))
 
-    def restore(self, saved: SavedPartition) -> None:
-        """Put saved series into the pipeline."""
-        for state, as_of in (
-            (saved.same, saved.same_as_of),
-            (saved.foreign, saved.foreign_as_of),
+    def restore(self, partition: int, saved: SavedPartition) -> Restored:
+        """Put the saved series of a partition that began into the pipeline. A series whose window
+        has a hole from now on (ticks were lost, or there is no room for it) is written again
+        without it in the next transaction: a later restart must not take it for whole."""
+        resumed, warming, no_room = 0, 0, 0
+        inside = self._partitions[partition]
+        for state, as_of, whole in (
+            (saved.same, saved.same_as_of, True),
+            (saved.foreign, saved.foreign_as_of, False),
         ):
             if not state.series:
                 continue
             slots = self._pipeline.restore(state)
-            self._reserve(int(slots.max()) + 1)
             room = slots >= 0
+            self._reserve(int(slots.max()) + 1)
             self._as_of[slots[room]] = as_of[room]
-            self._of[slots[room]] = state.series[0][0]  # all of one partition
+            self._of[slots[room]] = partition
+            resumed += int(room.sum()) if whole else 0
+            warming += 0 if whole else int(room.sum())
+            no_room += int((~room).sum())
+            holes = ~room if whole or not saved.ticks_lost else np.ones(len(room), np.bool_)
+            names = [state.series[i][1] for i in np.flatnonzero(holes).tolist()]
+            inside.windowless += [
+                Message(
+                    series_key(n), self.codec.without_window(saved.heads[n]), partition=partition
+                )
+                for n in names
+                if n in saved.heads
+            ]
+        return Restored(resumed, warming, no_room)
 
     def forget(self, partition: int) -> None:
         if self._partitions.pop(partition, None) is not None:
@@ -176,10 +205,11 @@ class Checkpoints:
                 state.series, self.codec.encode(state, as_of), strict=True
             )
         ]
-        counted = ~due if self._exactly_once else np.ones(len(changed), np.bool_)
+        self._made += 1
+        identity = f"{self._process}-{self._made}"
         watermarks, needed_from = [], {}
         for partition in sorted(moved):
-            unsaved = self._since[changed[counted & (of == partition)]]
+            unsaved = self._since[changed[~due & (of == partition)]]
             needed = int(unsaved.min()) if len(unsaved) else target[partition]
             needed_from[partition] = needed
             mark = Watermark(
@@ -190,14 +220,23 @@ class Checkpoints:
                 group=self._deployment.group,
                 alerts=self._deployment.alerts,
                 model=self._pipeline.policy.model_version,
+                by=identity,
             )
             watermarks.append(Message(WATERMARK_KEY, mark.encode(), partition=partition))
         self._written_s = now_s
-        return Checkpoint(messages, watermarks, {p: target[p] for p in moved}, needed_from, slots)
+        positions = {p: target[p] for p in moved}
+        rewritten = tuple(sorted(moved - set(exclude)))
+        # First: a series that has ticks again is among the messages too, and the last one counts.
+        holes = [m for p in rewritten for m in self._partitions[p].windowless]
+        return Checkpoint(
+            holes + messages, watermarks, positions, needed_from, slots, identity, rewritten
+        )
 
     def done(self, checkpoint: Checkpoint) -> None:
         """The transaction is committed."""
         self._since[checkpoint.slots] = _CLEAN
+        for partition in checkpoint.rewritten:
+            self._partitions[partition].windowless.clear()
         for partition, position in checkpoint.positions.items():
             inside = self._partitions[partition]
             inside.committed = position

@@ -23,7 +23,7 @@ from detector.core.codec import Codec, RecordBlock
 from detector.core.pipeline import Pipeline
 from detector.core.ticks import Float64, Outcome, TickBatch
 from detector.errors import TransactionError
-from detector.service.checkpoint import Checkpoints
+from detector.service.checkpoint import Checkpoints, Restored
 from detector.service.dead_letters import dead_letters
 from detector.service.logs import event
 from detector.service.metrics import Metrics
@@ -67,6 +67,7 @@ class _Pending:
     reasons: Counter[str] = field(default_factory=Counter)
     scores: list[Float64] = field(default_factory=list)
     gaps: int = 0
+    by: str = ""  # what its transaction calls itself, once that has begun
 
 
 class Daemon:
@@ -103,6 +104,12 @@ class Daemon:
         self._failures = 0
         self._newest_ns: int | None = None
         self._lag: dict[int, int] = {}
+        self._stuck = 0  # records that could be read, when none was for long
+        self._asked_s = -1e9
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
 
     def stop(self) -> None:
         """Ask the loop to commit what it has and return; safe in a signal handler."""
@@ -121,7 +128,7 @@ class Daemon:
             try:
                 while not self._stopping:
                     self._guarded(self._round)
-                self._guarded(self._drain)
+                self._finish()
             finally:
                 self._watched = False
                 self._metrics.ready.set(0)
@@ -148,9 +155,9 @@ class Daemon:
         silent_s = now_s - self._progress_s
         if silent_s > self._policy.hang_timeout_s:
             return f"no round completed for {silent_s:.0f} s"
-        waiting, still_s = sum(self._lag.values()), now_s - self._moved_s
-        if waiting and still_s > _STALL_S and not self._recovery.waiting:
-            return f"{waiting} records wait and none was read for {still_s:.0f} s"
+        still_s = now_s - self._moved_s
+        if self._stuck and still_s > _STALL_S and not self._recovery.waiting:
+            return f"{self._stuck} records wait and none was read for {still_s:.0f} s"
         return None
 
     def ready(self) -> str | None:
@@ -180,7 +187,8 @@ class Daemon:
         try:
             step()
         except TransactionError as error:
-            self._failures += 1
+            # A membership that is lost is found again: only transactions that fail are counted.
+            self._failures += error.begun
             event(
                 "transaction failed: back to the committed offsets and the state saved with them",
                 level=logging.ERROR,
@@ -190,7 +198,9 @@ class Daemon:
             if self._failures >= _MOST_FAILURES:
                 raise
             self._settle_doubt("unknown")
-            self._doubt, self._pending = self._pending, _Pending()
+            if error.begun:
+                self._doubt = self._pending
+            self._pending = _Pending()
             self._watched = False
             self._worker.reopen()
 
@@ -257,53 +267,60 @@ class Daemon:
         if gained:
             self._recovery.gain(gained)
         if uncommitted:
-            raise TransactionError(f"partitions {sorted(uncommitted)} left with uncommitted work")
+            raise TransactionError(
+                f"partitions {sorted(uncommitted)} left with uncommitted work", begun=False
+            )
 
     def _begin(self, found: Recovered) -> None:
         """A partition's state is there: go on with it."""
-        partition = found.partition
-        if found.saved is not None:
-            self._checkpoints.restore(found.saved)
-        if found.event_ns is not None:
-            self._pipeline.set_event_ns(partition, found.event_ns)
+        partition, restored = found.partition, Restored(0, 0, 0)
         self._checkpoints.begin(
             partition,
             position=found.position,
             committed=found.committed,
             event_ns=found.event_ns,
         )
+        if found.saved is not None:
+            restored = self._checkpoints.restore(partition, found.saved)
+        if found.event_ns is not None:
+            self._pipeline.set_event_ns(partition, found.event_ns)
         self._active.add(partition)
         self._written[partition] = found.committed
         if found.position < found.committed:
             self._replaying.add(partition)
-        if found.saved is None or found.lost:  # keep where it begins, even if no tick comes
+        # Keep where it begins, and which windows have a hole, even if no tick comes.
+        if found.saved is None or found.saved.ticks_lost or found.lost:
             self._pending.positions.setdefault(partition, found.committed)
             if self._pending.since_s is None:
                 self._pending.since_s = self._monotonic_s()
         self._worker.start({partition: found.position})
-        self._account_for_recovery(found)
+        self._account_for_recovery(found, restored)
 
-    def _account_for_recovery(self, found: Recovered) -> None:
+    def _account_for_recovery(self, found: Recovered, restored: Restored) -> None:
         metrics, partition = self._metrics, found.partition
         seconds = self._monotonic_s() - found.since_s
         metrics.restore.set(seconds)
         if self._doubt is not None and partition in self._doubt.positions:
-            # Nobody else stops at exactly this offset; past it, another worker has been here.
-            done = found.committed == self._doubt.positions[partition]
-            self._settle_doubt("committed" if done else "aborted")
-        same = 0 if found.saved is None else len(found.saved.same.series)
-        foreign = 0 if found.saved is None else len(found.saved.foreign.series)
-        metrics.restored.labels("resumed").inc(same)
-        metrics.restored.labels("warming").inc(foreign)
+            if found.by == self._doubt.by:
+                outcome = "committed"
+            else:  # past it, another worker has been here since and knows more than we do
+                past = found.committed > self._doubt.positions[partition]
+                outcome = "unknown" if past else "aborted"
+            self._settle_doubt(outcome)
+        metrics.restored.labels("resumed").inc(restored.resumed)
+        metrics.restored.labels("warming").inc(restored.warming)
+        metrics.restored.labels("no_room").inc(restored.no_room)
         metrics.lost_records.inc(found.lost)
+        troubled = restored.warming or restored.no_room or found.lost
         event(
             "partition restored",
-            level=logging.WARNING if foreign or found.lost else logging.INFO,
+            level=logging.WARNING if troubled else logging.INFO,
             partition=partition,
             committed=found.committed,
             replay=found.committed - found.position,
-            series=same,
-            **({"warming_again": foreign} if foreign else {}),
+            series=restored.resumed,
+            **({"warming_again": restored.warming} if restored.warming else {}),
+            **({"no_room": restored.no_room} if restored.no_room else {}),
             **({"lost_records": found.lost} if found.lost else {}),
             seconds=round(seconds, 3),
         )
@@ -405,6 +422,14 @@ class Daemon:
         ):
             self._commit()
 
+    def _finish(self) -> None:
+        try:
+            self._drain()
+        except TransactionError as error:
+            if error.begun:
+                raise
+            event("stopped without a last transaction", level=logging.WARNING, error=str(error))
+
     def _drain(self) -> None:
         """The last transaction: everything is written, so that a restart replays nothing."""
         while not self._worker.may_commit():  # the watchdog bounds it
@@ -426,7 +451,7 @@ class Daemon:
             return
         pending.outbox.state = checkpoint.state
         pending.outbox.watermarks = checkpoint.watermarks
-        pending.positions = checkpoint.positions
+        pending.positions, pending.by = checkpoint.positions, checkpoint.by
         with self._metrics.processing.labels("commit").time(), self._metrics.commit.time():
             self._worker.commit(pending.outbox, checkpoint.positions, checkpoint.needed_from)
         self._checkpoints.done(checkpoint)
@@ -463,6 +488,11 @@ class Daemon:
         for partition in self._lag.keys() - lag.keys():  # another worker reports it now
             metrics.lag.remove(pipeline.policy.topic, str(partition))
         self._lag = lag
+        if not sum(lag.values()) or self._monotonic_s() - self._moved_s < _STALL_S / 2:
+            self._stuck = 0
+        elif self._monotonic_s() - self._asked_s > _STALL_S / 12:
+            self._asked_s = self._monotonic_s()
+            self._stuck = self._worker.readable()
         for partition, records in lag.items():
             metrics.lag.labels(pipeline.policy.topic, str(partition)).set(records)
         if self._newest_ns is not None:

@@ -101,7 +101,8 @@ class Metrics:
         self.state_bytes = counter("state_bytes_total", "Bytes of state written")
         self.restored = counter(
             "restored_series_total",
-            "Series restored: resumed, or warming (another model's state, or ticks were lost)",
+            "Series restored: resumed, warming (another model's state, or ticks were lost) or "
+            "no_room (limits.max_series)",
             "outcome",
         )
         self.replayed = counter(
@@ -155,7 +156,7 @@ class Metrics:
             self.alerts.labels(SILENCE, Severity.WARNING.name.lower(), state.name.lower())
         for result in ("committed", "aborted", "unknown"):
             self.transactions.labels(result)
-        for result in ("resumed", "warming"):
+        for result in ("resumed", "warming", "no_room"):
             self.restored.labels(result)
         for stage in STAGES:
             self.processing.labels(stage)

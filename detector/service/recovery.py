@@ -50,6 +50,7 @@ class Recovered:
     event_ns: the partition's event time at position; saved: None without history
     lost: ticks (records) that were deleted before they were read
     since_s: when its restore began, on the monotonic clock
+    by: the transaction that wrote last
     """
 
     partition: int
@@ -59,6 +60,7 @@ class Recovered:
     saved: SavedPartition | None
     lost: int
     since_s: float
+    by: str = ""
 
 
 class Recovery:
@@ -210,7 +212,9 @@ class Recovery:
                 )
         position = max(mark.committed, standing.first) if gone else mark.needed_from
         committed = max(mark.committed, standing.first)
-        return Recovered(partition, committed, position, mark.event_ns, saved, lost, self._since_s)
+        return Recovered(
+            partition, committed, position, mark.event_ns, saved, lost, self._since_s, mark.by
+        )
 
 
 def _shown(offset: int | None) -> str:

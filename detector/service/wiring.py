@@ -154,7 +154,6 @@ def make_daemon(
         pipeline,
         deployment(config),
         interval_s=config.state.interval_ms / 1000,
-        exactly_once=exactly_once,
     )
     recovery = Recovery(
         worker,

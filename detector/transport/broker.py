@@ -139,6 +139,10 @@ class Worker(Protocol):
     def lag(self) -> dict[int, int]:
         """Records not yet polled, by started partition."""
 
+    def readable(self) -> int:
+        """Records that wait and could be polled now: those of a producer's open transaction wait
+        without. Asks the broker."""
+
     def reopen(self) -> None:
         """After a TransactionError: replace what may be broken. All partitions held are lost
         and gained again."""
@@ -192,7 +196,8 @@ class Broker(Protocol):
         """Where it is, for messages to people."""
 
     def missing(self, topics: Topics) -> list[str]:
-        """The topics that do not exist. Raises BrokerError if it cannot be reached."""
+        """The topics that do not exist. Raises BrokerError if it cannot be reached, StateError if
+        what there is would not keep the state."""
 
     def prepare(
         self,

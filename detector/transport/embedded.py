@@ -269,6 +269,9 @@ class EmbeddedWorker:
             )
         return {0: max(0, row[0] - self._position)}
 
+    def readable(self) -> int:
+        return sum(self.lag().values())
+
     def reopen(self) -> None:
         self.close()
         self.open(lambda _: None)

@@ -72,8 +72,8 @@ class Kafka:
         return KafkaBroker(self.settings)
 
     def unwritable(self) -> Message:
-        # Below the client's limit and above the broker's: refused only once it is sent.
-        return Message(b"key", bytes(2_000_000), partition=0)
+        # A compacted topic takes no record without a key: refused only once it is sent.
+        return Message(None, b"a state without a key", partition=0)
 
     def member(self, number: int) -> Kafka:
         """Another worker of the group."""

@@ -21,6 +21,7 @@ POISON: dict[bytes | None, str] = {
     b"": "not_decodable",
     b"[" * 20_000: "not_decodable",
     b'{"series": "series-1"}': "missing_field",
+    b'{"series": "\\ud800", "timestamp": 1700000000, "value": 1}': "no_series",
     b'{"series": "series-1", "timestamp": 1, "value": [1, 2]}': "wrong_type",
     b'{"series": "series-1", "timestamp": "noon", "value": 1}': "bad_timestamp",
     b'{"series": "series-1", "timestamp": 1700000000, "value": "1e999"}': "wrong_type",

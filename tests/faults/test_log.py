@@ -222,6 +222,12 @@ def cut_off_state(scene: Scene) -> None:
     with administering(scene) as admin:
         admin.alter_configs([resource])
     delete_before(scene, topic, dict.fromkeys(PARTITIONS, -1))
+    assert "has cleanup.policy=delete" in refused(scene)
+    resource = ConfigResource(
+        ConfigResourceType.TOPIC, topic, configs={"cleanup.policy": "compact"}
+    )
+    with administering(scene) as admin:
+        admin.alter_configs([resource])
 
 
 def move_offsets(scene: Scene) -> None:

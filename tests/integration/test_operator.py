@@ -14,7 +14,7 @@ from detector.transport.broker import Message
 from tests.artifacts import make_artifact
 from tests.faults.scene import LENGTH, START_S, Scene, make_scene
 from tests.integration.commands import refusal, succeeded
-from tests.processes import detector, total, wait_for
+from tests.processes import detector, total, wait_for, write_config
 
 BAD = [
     b"not json",
@@ -119,6 +119,24 @@ def test_what_was_cut_off_is_not_published_again(operator: Operator) -> None:
         b"no tick": 2,
         b"no tick at": 1,
     }
+
+
+def test_letters_of_another_ticks_topic_and_late_ones_stay_where_they_are(
+    operator: Operator,
+) -> None:
+    """A dead-letter topic may be shared."""
+    scene = operator.scene
+    scene.tree["dead_letters"]["late"] = True
+    ticks = [{"series": "a", "timestamp": START_S + n, "value": 0.1} for n in (5, 6, 1)]
+    scene.append([Message(b"a", json.dumps(tick).encode()) for tick in ticks])
+    scene.append([Message(b"a", b"no tick")])
+    operator.run_through()
+    other = {**scene.tree, "input": {**scene.tree["input"], "topic": "somebody-elses"}}
+    elsewhere = Operator(scene, write_config(scene.directory / "elsewhere.yaml", other))
+    said = json.loads(elsewhere("dead-letters", "--republish", "--json"))
+    assert said == {"published": 0, "cut_off": 0, "elsewhere": 2, "late": 0}
+    said = json.loads(operator("dead-letters", "--republish", "--json"))
+    assert said == {"published": 1, "cut_off": 0, "elsewhere": 0, "late": 1}
 
 
 # -- state

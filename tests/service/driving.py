@@ -142,6 +142,9 @@ class DrivenWorker:
     def lag(self) -> dict[int, int]:
         return self.inner.lag()
 
+    def readable(self) -> int:
+        return self.inner.readable()
+
     def reopen(self) -> None:
         self.inner.reopen()
 
@@ -235,9 +238,7 @@ class Stage:
         """One process, from its start until it dies or has nothing to do for long; its metrics."""
         pipeline = WitnessedPipeline(self.policy)
         self.witnesses.append(pipeline)
-        checkpoints = Checkpoints(
-            pipeline, OURS, interval_s=self.interval_s, exactly_once=self.exactly_once
-        )
+        checkpoints = Checkpoints(pipeline, OURS, interval_s=self.interval_s)
         registry = CollectorRegistry()
         worker = DrivenWorker(
             self.broker().worker(TOPICS),
@@ -281,6 +282,8 @@ class Stage:
             daemon.run()
         except DeathError:
             worker.close()
+        except TransactionError:
+            assert daemon.stopping, "only the last transaction may end a process"
         return samples(generate_latest(registry).decode())
 
     # -- what came of it, and what must

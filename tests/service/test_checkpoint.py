@@ -24,10 +24,10 @@ STEP_S = 1 / 64
 
 
 def make_checkpoints(
-    pipeline: Pipeline | None = None, *, interval_s: float = INTERVAL_S, exactly_once: bool = True
+    pipeline: Pipeline | None = None, *, interval_s: float = INTERVAL_S
 ) -> tuple[Pipeline, Checkpoints]:
     pipeline = pipeline or Pipeline(make_policy(max_series=10_000), FEATURES, scorer())
-    made = Checkpoints(pipeline, OURS, interval_s=interval_s, exactly_once=exactly_once)
+    made = Checkpoints(pipeline, OURS, interval_s=interval_s)
     return pipeline, made
 
 
@@ -36,7 +36,6 @@ class Log:
     """What ticks there were, what is saved, and what must hold of the two."""
 
     interval_s: float = INTERVAL_S
-    exactly_once: bool = True
     now_s: float = 0.0
     ticks: dict[int, list[Tick]] = field(default_factory=dict)
     saved: dict[tuple[int, str], int] = field(default_factory=dict)  # as of which offset
@@ -44,9 +43,7 @@ class Log:
     writes: dict[tuple[int, str], list[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.pipeline, self.checkpoints = make_checkpoints(
-            interval_s=self.interval_s, exactly_once=self.exactly_once
-        )
+        self.pipeline, self.checkpoints = make_checkpoints(interval_s=self.interval_s)
         self.pending: dict[int, int] = {}
         for partition in range(3):
             self.ticks[partition] = []
@@ -71,7 +68,6 @@ class Log:
         made = self.checkpoints.prepare(
             self.pending, now_s=self.now_s, flush=flush, exclude=exclude
         )
-        before = dict(self.saved)
         for message in made.state:
             assert message.value is not None
             assert message.key is not None
@@ -94,7 +90,7 @@ class Log:
             assert mark.committed == self.position(message.partition)
             assert mark.needed_from == made.needed_from[message.partition]
             self.marks[message.partition] = mark
-            self.assert_nothing_is_missing(message.partition, before)
+            self.assert_nothing_is_missing(message.partition)
         self.checkpoints.done(made)
         self.pending = {}
         return made
@@ -103,14 +99,13 @@ class Log:
         committed = self.marks[partition].committed if partition in self.marks else 0
         return self.pending.get(partition, committed)
 
-    def assert_nothing_is_missing(self, partition: int, before: dict[tuple[int, str], int]) -> None:
+    def assert_nothing_is_missing(self, partition: int) -> None:
         """Every tick below needed_from is in the saved state of its series."""
         mark = self.marks[partition]
         assert 0 <= mark.needed_from <= mark.committed
-        counted = self.saved if self.exactly_once else before
         below = self.ticks[partition][: mark.needed_from]
         for tick in below:
-            assert tick.offset < counted.get((partition, tick.series), 0)
+            assert tick.offset < self.saved.get((partition, tick.series), 0)
         times = [t.time_ns for t in below]
         assert mark.event_ns == (max(times) if times else None)
 
@@ -125,25 +120,23 @@ _BATCHES = st.lists(
 )
 
 
-@given(_BATCHES, st.sampled_from([0.0, 0.25, 1.0, 100.0]), st.booleans())
+@given(_BATCHES, st.sampled_from([0.0, 0.25, 1.0, 100.0]))
 @settings(deadline=None, max_examples=150)
 def test_no_restart_would_miss_a_change(
     batches: list[tuple[list[tuple[int, str]], int, set[int]]],
     interval_s: float,
-    exactly_once: bool,
 ) -> None:
-    log = Log(interval_s, exactly_once)
+    log = Log(interval_s)
     for batch, steps, flush in batches:
         log.feed(batch)
         log.now_s += steps * STEP_S
         log.commit(flush=tuple(flush))
         for partition in flush:
             mark = log.marks.get(partition)
-            if exactly_once and mark is not None:
+            if mark is not None:
                 assert mark.needed_from == mark.committed, "flushed: nothing to read again"
-    if exactly_once:
-        log.commit(flush=(0, 1, 2))
-        assert not log.checkpoints.dirty()
+    log.commit(flush=(0, 1, 2))
+    assert not log.checkpoints.dirty()
 
 
 @given(st.integers(1, 60), st.integers(1, 40), st.data())
@@ -219,14 +212,6 @@ def test_changes_are_overdue_after_an_interval_without_a_transaction() -> None:
     assert made.positions == {0: 3}, "the offset stays where it is"
 
 
-def test_with_at_least_once_the_watermark_counts_only_on_earlier_transactions() -> None:
-    log = Log(interval_s=0.0, exactly_once=False)
-    log.feed([(0, "a")])
-    assert log.commit().needed_from == {0: 0}
-    log.feed([(0, "b")])
-    assert log.commit().needed_from == {0: 1}
-
-
 def test_a_partition_that_is_being_restored_is_left_as_it_is() -> None:
     log = Log(interval_s=0.0)
     log.feed([(0, "a"), (1, "a")])
@@ -263,8 +248,8 @@ def batch_at(pipeline: Pipeline, name: str, offsets: Sequence[int], partition: i
 
 def test_ticks_that_the_restored_state_holds_are_not_seen_again() -> None:
     pipeline, checkpoints = make_checkpoints()
-    checkpoints.restore(saved_state(["a"], partition=0, as_of=50))
     checkpoints.begin(0, position=40, committed=60, event_ns=START_NS)
+    checkpoints.restore(0, saved_state(["a"], partition=0, as_of=50))
     known = batch_at(pipeline, "a", [40, 49, 50, 60], 0)
     assert unseen(checkpoints, known).offset.tolist() == [50, 60]
     new = batch_at(pipeline, "b", [40, 49, 50], 0)
@@ -275,8 +260,8 @@ def test_ticks_that_the_restored_state_holds_are_not_seen_again() -> None:
 def test_ticks_beyond_the_limit_of_series_are_never_held_by_a_state() -> None:
     small = Pipeline(make_policy(max_series=1), FEATURES, scorer())
     pipeline, checkpoints = make_checkpoints(small)
-    checkpoints.restore(saved_state(["a", "b"], partition=0, as_of=50))
     checkpoints.begin(0, position=0, committed=60, event_ns=START_NS)
+    checkpoints.restore(0, saved_state(["a", "b"], partition=0, as_of=50))
     assert unseen(checkpoints, batch_at(pipeline, "b", [1, 2], 0)).slot.tolist() == [-1, -1]
 
 
@@ -294,8 +279,8 @@ def test_a_forgotten_partition_leaves_nothing_to_write() -> None:
 def test_a_slot_that_is_given_out_again_knows_nothing_of_the_state_restored_before() -> None:
     """A partition may come and go without a single tick."""
     pipeline, checkpoints = make_checkpoints()
-    checkpoints.restore(saved_state(["a"], partition=1, as_of=1000))
     checkpoints.begin(1, position=1000, committed=1000, event_ns=START_NS)
+    checkpoints.restore(1, saved_state(["a"], partition=1, as_of=1000))
     pipeline.forget(1)
     checkpoints.forget(1)
     checkpoints.begin(2, position=0, committed=0, event_ns=None)
@@ -307,8 +292,8 @@ def test_a_slot_that_is_given_out_again_knows_nothing_of_the_state_restored_befo
 def test_forgetting_one_partition_leaves_what_another_has_restored(gone: int) -> None:
     pipeline, checkpoints = make_checkpoints()
     for partition in (gone, 1):
-        checkpoints.restore(saved_state(["a"], partition=partition, as_of=50))
         checkpoints.begin(partition, position=40, committed=60, event_ns=START_NS)
+        checkpoints.restore(partition, saved_state(["a"], partition=partition, as_of=50))
     pipeline.forget(gone)
     checkpoints.forget(gone)
     found = unseen(checkpoints, batch_at(pipeline, "a", [40, 49, 50], 1))
@@ -318,7 +303,7 @@ def test_forgetting_one_partition_leaves_what_another_has_restored(gone: int) ->
 def test_forgetting_everything_leaves_nothing() -> None:
     log = Log()
     log.feed([(0, "a"), (1, "b")])
-    log.checkpoints.restore(saved_state(["c"], partition=2, as_of=50))
+    log.checkpoints.restore(2, saved_state(["c"], partition=2, as_of=50))
     log.pipeline.forget_all()
     log.checkpoints.forget_all()
     assert not log.checkpoints.dirty()

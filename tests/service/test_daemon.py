@@ -109,6 +109,9 @@ class WatchedWorker:
     def may_commit(self) -> bool:
         return self._inner.may_commit()
 
+    def readable(self) -> int:
+        return self._inner.readable()
+
     def ready(self) -> bool:
         return self._inner.ready()
 
@@ -530,8 +533,8 @@ def test_failures_with_successes_between_them_do_not_end_the_daemon(
 ) -> None:
     config = make_config(tmp_path, delivery={"max_poll_records": 32})
 
-    def before(number: int, _: Outbox, __: Mapping[int, int]) -> None:
-        if number % 2:
+    def before(number: int, _: Outbox, positions: Mapping[int, int]) -> None:
+        if number % 2 and max(positions.values()) < len(records):
             raise TransactionError("every other time")
 
     broker = WatchedBroker(make_broker(config), before=before)
@@ -539,6 +542,42 @@ def test_failures_with_successes_between_them_do_not_end_the_daemon(
     metrics = run_through(config, artifact, broker, account.outcomes.total())
     assert total(metrics, "detector_ticks_total") == account.outcomes.total()
     assert by_label(metrics, "detector_transactions_total", "outcome")["aborted"] > 5
+
+
+def test_a_membership_that_is_lost_again_and_again_ends_nothing_and_is_no_transaction(
+    tmp_path: Path, artifact: Artifact, records: list[Sent], account: Account
+) -> None:
+    config = make_config(tmp_path, delivery={"max_poll_records": 32})
+
+    def before(number: int, _: Outbox, __: Mapping[int, int]) -> None:
+        if number <= 8:
+            raise TransactionError("the group membership was lost", begun=False)
+
+    broker = WatchedBroker(make_broker(config), before=before)
+    publish(broker, config, records)
+    metrics = run_through(config, artifact, broker, account.outcomes.total())
+    assert total(metrics, "detector_ticks_total") == account.outcomes.total()
+    outcomes = by_label(metrics, "detector_transactions_total", "outcome")
+    assert outcomes.keys() == {"committed"}
+
+
+def test_a_last_transaction_that_fails_is_no_good_end(
+    tmp_path: Path, artifact: Artifact, records: list[Sent], account: Account
+) -> None:
+    config = make_config(tmp_path)
+    failing = threading.Event()
+
+    def before(_: int, __: Outbox, ___: Mapping[int, int]) -> None:
+        if failing.is_set():
+            raise TransactionError("the last one")
+
+    broker = WatchedBroker(make_broker(config), before=before)
+    publish(broker, config, records)
+    with running(config, artifact, broker) as run:
+        run.wait_accounted(account.outcomes.total())
+        failing.set()
+        with pytest.raises(TransactionError, match="the last one"):
+            run.stop()
 
 
 def test_the_daemon_gives_up_when_no_transaction_succeeds(

@@ -21,7 +21,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from detector.core.codec import RecordBlock
-from detector.errors import DetectorError, FencedError, StateError, TransactionError
+from detector.errors import ConfigError, DetectorError, FencedError, StateError, TransactionError
 from detector.transport.broker import Message, Outbox, Release, Worker
 from tests.contracts.transports import (
     DEADLINE_S,
@@ -513,3 +513,72 @@ def passed(worker: Worker, position: int) -> None:
     while worker.position(0) < position:
         assert time.monotonic() < deadline_s, f"the position stays at {worker.position(0)}"
         assert worker.poll(max_records=10, timeout_s=0.1) == []
+
+
+def test_ticks_in_a_producers_open_transaction_wait_and_cannot_be_read(transport: Kafka) -> None:
+    """They are no sign that the worker is stuck."""
+    servers = transport.settings.bootstrap_servers
+    producer: Any = KafkaProducer(
+        bootstrap_servers=servers, transactional_id=f"{transport.settings.group}-ticks"
+    )
+    with started(transport) as worker:
+        producer.init_transactions()
+        producer.begin_transaction()
+        for n in range(3):
+            producer.send(transport.topics.ticks, b"%d" % n, partition=0)
+        producer.flush()
+        assert worker.poll(max_records=10, timeout_s=1.0) == []
+        wait_for(lambda: bool(worker.poll(max_records=1, timeout_s=0.1)) or waits(worker), "lag")
+        assert worker.readable() == 0
+        producer.commit_transaction()
+        producer.close()
+        wait_for(lambda: worker.readable() >= 3, "they can be read", timeout_s=DEADLINE_S)
+        assert values(take(worker, 3)) == [0, 1, 2]
+
+
+def waits(worker: Worker) -> bool:
+    return sum(worker.lag().values()) > 0
+
+
+def test_a_state_topic_with_a_retention_is_refused(bare: Kafka) -> None:
+    """It would delete the state of quiet series while their alerts are open."""
+    with administering(bare) as admin:
+        admin.create_topics(
+            {
+                bare.topics.state: {
+                    "num_partitions": 2,
+                    "replication_factor": 1,
+                    "configs": {"cleanup.policy": "compact,delete"},
+                }
+            },
+            wait_for_metadata=True,
+        )
+    for ask in (partial(prepare, bare), partial(bare.broker().missing, bare.topics)):
+        with pytest.raises(StateError, match=r"cleanup\.policy=compact,delete.*Set it to compact"):
+            ask()
+
+
+def test_a_record_larger_than_the_broker_takes_is_named(transport: Kafka) -> None:
+    publish_numbers(transport, range(2))
+    large = Outbox([Message(b"series", bytes(2_000_000))])
+    with started(transport) as worker:
+        take(worker, 2)
+        words = rf"{transport.topics.alerts}: a record of 2000006 bytes .*max\.message\.bytes"
+        with pytest.raises(ConfigError, match=words):
+            worker.commit(large, {0: 2}, {0: 2})
+    with started(transport) as worker:
+        assert values(take(worker, 2)) == [0, 1]
+
+
+def test_without_transactions_a_worker_that_slept_past_its_session_writes_no_state(
+    transport: Kafka,
+) -> None:
+    """Nothing fences it: it must not overwrite what the next owner saved."""
+    loose = transport.but(exactly_once=False)
+    publish_numbers(loose, range(3))
+    with started(loose) as worker:
+        take(worker, 3)
+        time.sleep(loose.settings.session_timeout_ms / 1000 + 0.1)
+        with pytest.raises(TransactionError) as lost:
+            worker.commit(outbox(b"late"), {0: 3}, {0: 3})
+        assert not lost.value.begun

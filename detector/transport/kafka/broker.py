@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from detector.errors import BrokerError, StateError
@@ -17,6 +19,7 @@ from detector.transport.kafka.streams import KafkaPublisher, KafkaReader
 from detector.transport.kafka.worker import KafkaWorker
 
 T = TypeVar("T")
+_LOGGER = logging.getLogger("detector.kafka")
 #: The broker's own time: tick-to-alert then starts when the tick is in the log.
 _TICKS_TOPIC = {"message.timestamp.type": "LogAppendTime"}
 _STATE_TOPIC = {
@@ -34,7 +37,13 @@ class KafkaBroker:
         return self._settings.where
 
     def missing(self, topics: Topics) -> list[str]:
-        return self._administer(lambda admin: self._missing(admin, topics))
+        def work(admin: Any) -> list[str]:
+            missing = self._missing(admin, topics)
+            if topics.state not in missing:
+                self._require_compacted(admin, topics.state)
+            return missing
+
+        return self._administer(work)
 
     def prepare(
         self,
@@ -51,6 +60,8 @@ class KafkaBroker:
                     f"{self.describe()}: missing topics {', '.join(missing)}; create them or set "
                     "topics.create: true"
                 )
+            if topics.state not in missing:
+                self._require_compacted(admin, topics.state)
             for name in missing:  # the ticks topic comes first: the state topic copies its number
                 self._create(admin, topics, name, partitioned)
             ticks, state = self._partitions(admin, topics)
@@ -101,6 +112,23 @@ class KafkaBroker:
         }
         with contextlib.suppress(TopicAlreadyExistsError):  # somebody else was quicker
             admin.create_topics({name: spec}, wait_for_metadata=True)
+
+    def _require_compacted(self, admin: Any, topic: str) -> None:
+        """A retention would delete the state of quiet series while their alerts are open."""
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        try:
+            found = admin.describe_configs([resource])
+        except KafkaError as error:  # not allowed to ask
+            _LOGGER.warning("%s: its cleanup.policy cannot be read (%s)", topic, error)
+            return
+        policy = found["topic"][topic]["cleanup.policy"]["value"]
+        if policy != "compact":
+            raise StateError(
+                f"{self.describe()}: {topic} has cleanup.policy={policy}: its retention would "
+                "delete the state of series that are quiet for a while. Set it to compact, e.g. "
+                f"kafka-configs.sh --alter --entity-type topics --entity-name {topic} "
+                "--add-config cleanup.policy=compact"
+            )
 
     def _partitions(self, admin: Any, topics: Topics) -> tuple[int, int]:
         """Of the ticks and of the state topic; 0 for one that does not exist."""

@@ -13,6 +13,7 @@ from detector.transport.broker import Message, Record
 from detector.transport.kafka.client import SEND_TIMEOUT_S, KafkaSettings, connect, value_of
 
 _QUIET_S = 0.5
+_LONG_QUIET_S = 5.0
 
 
 class KafkaPublisher:
@@ -143,6 +144,7 @@ class KafkaStateReader:
         self._tables: dict[int, dict[bytes, bytes]] = {p: {} for p in partitions}
         self._reader = KafkaReader(settings, topic, from_beginning=True, partitions=partitions)
         self._came_s = time.monotonic()
+        self._quiet_s = _QUIET_S if settings.exactly_once else _LONG_QUIET_S
 
     def read(self, *, timeout_s: float) -> bool:
         records = self._reader.poll(timeout_s=timeout_s)
@@ -156,8 +158,8 @@ class KafkaStateReader:
             else:
                 table[key] = record.value
         # A log may end in markers of transactions, which no poll returns: silence is an end too.
-        # Whoever asks knows from the watermark whether it was.
-        quiet = time.monotonic() - self._came_s >= _QUIET_S
+        # With transactions whoever asks knows from the watermark whether it was.
+        quiet = time.monotonic() - self._came_s >= self._quiet_s
         return not records and (quiet or self._reader.at_end())
 
     def tables(self) -> Mapping[int, Mapping[bytes, bytes]]:

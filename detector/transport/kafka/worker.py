@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, TopicPartition
@@ -29,13 +29,21 @@ from kafka.errors import (
     CorruptRecordError,
     KafkaError,
     KafkaTimeoutError,
+    MessageSizeTooLargeError,
     OffsetOutOfRangeError,
     UnsupportedCodecError,
 )
 from kafka.structs import MemberState
 
 from detector.core.codec import RecordBlock
-from detector.errors import BrokerError, DetectorError, FencedError, StateError, TransactionError
+from detector.errors import (
+    BrokerError,
+    ConfigError,
+    DetectorError,
+    FencedError,
+    StateError,
+    TransactionError,
+)
 from detector.transport.broker import Message, Outbox, Release, Standing, StateReader, Topics
 from detector.transport.kafka.client import (
     MAX_REQUEST_BYTES,
@@ -65,6 +73,7 @@ class KafkaWorker:
         self._releasing = False
         self._joined = False
         self._refused: int | None = None  # the generation whose commit the group refused
+        self._polled_s = time.monotonic()
 
     # -- joining and leaving
 
@@ -209,6 +218,14 @@ class KafkaWorker:
                     result[partition] = max(0, end - self._consumer.position(tp))
         return result
 
+    def readable(self) -> int:
+        tps = [TopicPartition(self._topics.ticks, p) for p in self._started]
+        try:
+            ends = self._consumer.end_offsets(tps)
+            return sum(max(0, ends[tp] - self._consumer.position(tp)) for tp in tps)
+        except KafkaError as error:
+            raise self._error("asking for the end of the log", error) from error
+
     def _held(self) -> set[int]:
         return {tp.partition for tp in self._consumer.assignment()}
 
@@ -229,7 +246,7 @@ class KafkaWorker:
     def on_revoked(self, partitions: set[int]) -> None:
         try:
             if self._member_changed():
-                raise TransactionError(f"{self._settings.where}: the group membership was lost")
+                raise self._membership_lost()
             self._releasing = True
             self._release(frozenset(partitions))
         except DetectorError as error:
@@ -248,6 +265,7 @@ class KafkaWorker:
     def poll(self, *, max_records: int, timeout_s: float) -> list[RecordBlock]:
         try:
             found = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max_records)
+            self._polled_s = time.monotonic()
         except OffsetOutOfRangeError as error:
             raise StateError(
                 f"{self._settings.where}: ticks not yet read were deleted from "
@@ -264,7 +282,7 @@ class KafkaWorker:
             failure, self._failure = self._failure, None
             raise failure
         if self._member_changed():
-            raise TransactionError(f"{self._settings.where}: the group membership was lost")
+            raise self._membership_lost()
         group = self._consumer.group_metadata()
         if group.generation_id >= 0 and group.generation_id != self._refused:
             self._member = group.member_id
@@ -283,6 +301,17 @@ class KafkaWorker:
             for partition, records in found.items()
             if partition.partition in self._started
         ]
+
+    def _membership_lost(self) -> TransactionError:
+        where = self._settings.where
+        return TransactionError(f"{where}: the group membership was lost", begun=False)
+
+    def _must_be_member(self) -> None:
+        """Nothing fences a worker without transactions: after a sleep longer than its session the
+        partitions are another's, whatever the client believes."""
+        silent_s = time.monotonic() - self._polled_s
+        if silent_s > self._settings.session_timeout_ms / 1000 or self._member_changed():
+            raise self._membership_lost()
 
     def _unreadable(self, error: Exception) -> BrokerError:
         settings, topic = self._settings, self._topics.ticks
@@ -307,7 +336,7 @@ class KafkaWorker:
         group = self._consumer.group_metadata()
         if group.generation_id < 0 or group.member_id != self._member:
             self._refused = group.generation_id
-            raise TransactionError(f"{self._settings.where}: the group membership was lost")
+            raise self._membership_lost()
         offsets = {
             TopicPartition(self._topics.ticks, p): position_of(offset)
             for p, offset in positions.items()
@@ -324,6 +353,8 @@ class KafkaWorker:
                 # For the tools that watch the group; the watermarks are what a restart reads.
                 if not self._releasing:
                     self._consumer.commit_async(offsets, callback=lambda *_: None)
+        except DetectorError:
+            raise
         except Exception as error:
             if _is_refused(error):
                 self._refused = group.generation_id
@@ -347,21 +378,25 @@ class KafkaWorker:
         if state_apart:
             rounds = (results, (state,), (watermarks,))
         for topics_and_messages in rounds:
-            futures = [
-                self._producer.send(
-                    topic,
-                    key=m.key,
-                    value=value_of(m),
-                    headers=list(m.headers),
-                    partition=m.partition,
-                )
-                for topic, messages in topics_and_messages
-                for m in messages
-            ]
-            if futures:
+            if state_apart:
+                self._must_be_member()
+            sent = []
+            for topic, messages in topics_and_messages:
+                for m in messages:
+                    with _sized(topic, m):
+                        future = self._producer.send(
+                            topic,
+                            key=m.key,
+                            value=value_of(m),
+                            headers=list(m.headers),
+                            partition=m.partition,
+                        )
+                    sent.append((topic, m, future))
+            if sent:
                 self._producer.flush(timeout=SEND_TIMEOUT_S)
-            for future in futures:
-                future.get(timeout=SEND_TIMEOUT_S)
+            for topic, m, future in sent:
+                with _sized(topic, m):
+                    future.get(timeout=SEND_TIMEOUT_S)
 
     def _error(self, doing: str, error: Exception) -> BrokerError:
         settings = self._settings
@@ -375,6 +410,20 @@ class KafkaWorker:
                 "own, the same after a restart"
             )
         return TransactionError(text) if doing == "transaction" else BrokerError(text)
+
+
+@contextlib.contextmanager
+def _sized(topic: str, message: Message) -> Iterator[None]:
+    """A record that is too large for its topic will be so for ever: say which."""
+    try:
+        yield
+    except MessageSizeTooLargeError as error:
+        size = len(message.key or b"") + len(message.value or b"")
+        raise ConfigError(
+            f"{topic}: a record of {size} bytes is larger than the broker takes: raise the "
+            f"topic's max.message.bytes (the client sends up to {MAX_REQUEST_BYTES}), or shorten "
+            "the window or the series' names"
+        ) from error
 
 
 def _is_refused(error: BaseException | None) -> bool:

@@ -189,12 +189,18 @@ class KafkaWorker:
         for partition, offset in positions.items():
             tp = TopicPartition(self._topics.ticks, partition)
             if partition in self._held():
-                self._consumer.seek(tp, offset)
+                try:
+                    self._consumer.seek(tp, offset)
+                except KafkaError as error:  # the client asks the broker about the offset
+                    raise self._error(f"going to {tp} {offset}", error) from error
                 self._consumer.resume(tp)
                 self._started.add(partition)
 
     def position(self, partition: int) -> int:
-        offset: int = self._consumer.position(TopicPartition(self._topics.ticks, partition))
+        try:
+            offset: int = self._consumer.position(TopicPartition(self._topics.ticks, partition))
+        except KafkaError as error:  # with a new leader the client asks the broker first
+            raise self._error("asking for the position", error) from error
         return offset
 
     def ready(self) -> bool:
@@ -215,7 +221,7 @@ class KafkaWorker:
             if tp in self._consumer.assignment():
                 end = self._consumer.highwater(tp)
                 if end is not None:
-                    result[partition] = max(0, end - self._consumer.position(tp))
+                    result[partition] = max(0, end - self.position(partition))
         return result
 
     def readable(self) -> int:

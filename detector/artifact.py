@@ -1,10 +1,15 @@
 """The model directory: manifest, checksums, ONNX graphs, scaling, calibration. No pickle.
 
     manifest.json    what the model is, and the sha256 of every other file
-    scorer.onnx      feature windows -> normalised errors and reconstruction
-    encoder.onnx     feature windows -> one vector each
+    scorer.onnx      feature windows -> normalised errors, and what was expected
+    encoder.onnx     feature sequences of any length -> one vector each (recurrent kinds)
     model.keras      the trained network over scaled windows
+    encoder.keras    its encoder over scaled sequences of any length (recurrent kinds)
+    classifier.onnx  feature windows -> probabilities of kinds of faults (`detector classify train`)
     calibration.npy  scores of held-out normal windows, sorted, float32
+
+The manifest's calibration.error_scale is a list, a number a feature; of a composite network, which
+has two errors, a list under each of `reconstruction` and `prediction`.
 
 A directory is written under a temporary name and renamed: it is there whole or not at all.
 """
@@ -24,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from detector.core.classifying import OnnxClassifier
 from detector.core.features import FeatureSet
 from detector.core.scoring import OnnxScorer
 from detector.core.threshold import Tail
@@ -46,6 +52,7 @@ class Artifact:
     calibration: Float32
     scorer: bytes
     manifest: Mapping[str, Any]
+    classifier: bytes | None = None
 
     def open_scorer(self, *, threads: int) -> OnnxScorer:
         """An engine session over the scorer graph."""
@@ -66,6 +73,28 @@ class Artifact:
                 f"the manifest says {self.length} x {len(self.features.names)}"
             )
         return scorer
+
+    def open_classifier(self, *, threads: int) -> OnnxClassifier | None:
+        """An engine session over the classifier graph, None where the model has none."""
+        if self.classifier is None:
+            return None
+        try:
+            found = OnnxClassifier(
+                self.classifier, threads=threads, classes=self.manifest["classifier"]["classes"]
+            )
+        except Exception as error:  # noqa: BLE001 - as above
+            raise ArtifactError(
+                f"{self.path}/classifier.onnx: cannot be run: {error}; detector classify train "
+                "makes a new one"
+            ) from None
+        shape = (found.length, found.features, found.outputs)
+        expected = (self.length, len(self.features.names), len(found.classes))
+        if shape != expected:
+            raise ArtifactError(
+                f"{self.path}/classifier.onnx: windows, features and classes are {shape}, the "
+                f"manifest says {expected}"
+            )
+        return found
 
 
 def save_artifact(path: Path, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
@@ -127,6 +156,7 @@ def load_artifact(path: Path) -> Artifact:
             calibration=np.load(io.BytesIO(contents["calibration.npy"]), allow_pickle=False),
             scorer=contents["scorer.onnx"],
             manifest=manifest,
+            classifier=contents.get("classifier.onnx"),
         )
     except (KeyError, TypeError, ValueError, AttributeError, EOFError, ConfigError) as error:
         raise ArtifactError(f"{path}/{MANIFEST}: is incomplete ({error!r}); train again") from None

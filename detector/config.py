@@ -54,10 +54,16 @@ class WindowConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    kind: Literal["reconstruction"] = "reconstruction"
+    kind: Literal["reconstruction", "sequence", "last_step", "prediction", "composite", "dense"] = (
+        "reconstruction"
+    )
     units: tuple[int, ...] = _limited((32, 16), 1, 4096)
     activation: Literal["tanh", "relu"] = "tanh"
     squash: float = _limited(4.0, 0.1)
+    horizon: int = _limited(1, 1)
+    target_order: Literal["forward", "reversed"] = "forward"
+    conditioned: bool = False
+    prediction_weight: float = _limited(0.5, 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,7 @@ class TrainingConfig:
     calibration_windows: int = _limited(200_000, 500)
     seed: int = _limited(7, 0, 2**32 - 1)
     xla: bool = True
+    max_seconds: float | None = _limited(None, 0.001)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +239,23 @@ def overlay(tree: Any, environment: Mapping[str, str]) -> None:
             raise ConfigError(f"environment variable {name}: cannot read {text!r:.60}") from None
 
 
+def with_model(config: Config, changes: Mapping[str, str]) -> Config:
+    """The same with other options of the section model, each read as YAML; a list by comma
+    (units: "64,32"). Raises ConfigError naming the key."""
+    tree = dataclasses.asdict(config)
+    hints = typing.get_type_hints(ModelConfig)
+    for name, text in changes.items():
+        try:
+            items = [yaml.safe_load(part) for part in text.split(",")]
+        except (yaml.YAMLError, ValueError):
+            raise ConfigError(f"model.{name}: cannot read {text!r:.60}") from None
+        is_list = typing.get_origin(hints.get(name)) is tuple
+        tree["model"][name] = items if is_list or len(items) > 1 else items[0]
+    if isinstance(tree["model"]["units"], tuple):
+        tree["model"]["units"] = list(tree["model"]["units"])
+    return parse_config(tree)
+
+
 def parse_config(tree: Any) -> Config:
     """A Config from what YAML gave. Raises ConfigError naming the key."""
     config: Config = _section(Config, tree, "")
@@ -250,13 +274,17 @@ def _check_together(config: Config) -> None:
             raise ConfigError("threshold.value: method fixed needs a value")
         if config.threshold.value <= 0:
             raise ConfigError("threshold.value: must be above 0")
-    if not config.model.units:
-        raise ConfigError("model.units: at least one layer is needed")
+    _check_model(config)
     held_out = config.training.validation_fraction + config.training.calibration_fraction
     if held_out >= 0.9:
         raise ConfigError(
             "training.calibration_fraction: with validation_fraction it must leave at least a "
             f"tenth of the data to train on, they take {held_out:g}"
+        )
+    if config.training.windows_per_epoch < config.training.batch_size:
+        raise ConfigError(
+            "training.windows_per_epoch: must hold a batch, at least training.batch_size = "
+            f"{config.training.batch_size}, is {config.training.windows_per_epoch}"
         )
     topics = [
         config.input.topic,
@@ -272,6 +300,66 @@ def _check_together(config: Config) -> None:
         config.input.series_field == config.input.timestamp_field
     ):
         raise ConfigError("input.series_field: is also input.timestamp_field")
+
+
+#: Kinds with a decoder for ticks the encoder has not read; kinds whose decoder is fed the vector.
+_PREDICTING = ("prediction", "composite")
+_REPEATING = ("reconstruction", "prediction", "composite")
+_MOST_LAYERS = 16
+#: A conditioned decoder of more steps would be a graph of many thousand operators.
+_MOST_CONDITIONED_TICKS = 1000
+
+
+def _check_model(config: Config) -> None:
+    """Options that contradict the kind would be ignored: refused instead."""
+    model, length = config.model, config.window.length
+    if not model.units:
+        raise ConfigError("model.units: at least one layer is needed")
+    if len(model.units) > _MOST_LAYERS:
+        raise ConfigError(
+            f"model.units: at most {_MOST_LAYERS} layers, is a list of {len(model.units)}"
+        )
+    if model.horizon != 1 and model.kind not in _PREDICTING:
+        raise ConfigError(
+            f"model.horizon: kind {model.kind} predicts nothing, leave it at 1; it is for kind "
+            f"{_or(_PREDICTING)}, is {model.horizon}"
+        )
+    if model.kind in _PREDICTING and model.horizon >= length:
+        raise ConfigError(
+            f"model.horizon: must leave a tick to predict from, from 1 to {length - 1} with "
+            f"window.length = {length}, is {model.horizon}"
+        )
+    if model.target_order != "forward" and model.kind not in _REPEATING:
+        raise ConfigError(
+            f"model.target_order: must be forward for kind {model.kind}; reversed is for kind "
+            f"{_or(_REPEATING)}"
+        )
+    if model.conditioned and model.kind not in _REPEATING:
+        raise ConfigError(
+            f"model.conditioned: must be false for kind {model.kind}; true is for kind "
+            f"{_or(_REPEATING)}"
+        )
+    if model.conditioned and length > _MOST_CONDITIONED_TICKS:
+        raise ConfigError(
+            f"model.conditioned: must be false where window.length is above "
+            f"{_MOST_CONDITIONED_TICKS}, it is {length}"
+        )
+    if model.prediction_weight != 0.5 and model.kind != "composite":
+        raise ConfigError(
+            f"model.prediction_weight: kind {model.kind} has one error, leave it at 0.5; it is "
+            f"for kind composite, is {model.prediction_weight:g}"
+        )
+    if model.kind == "dense" and not isinstance(config.features, str):
+        flat = length * len(config.features)
+        if min(model.units) >= flat:
+            raise ConfigError(
+                f"model.units: a layer of kind dense must be narrower than the window's {flat} "
+                f"numbers (window.length x features), the narrowest is {min(model.units)}"
+            )
+
+
+def _or(kinds: tuple[str, ...]) -> str:
+    return f"{', '.join(kinds[:-1])} or {kinds[-1]}"
 
 
 def _section(cls: Any, tree: Any, path: str) -> Any:

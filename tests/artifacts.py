@@ -7,10 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from detector.artifact import Artifact, load_artifact
 from detector.core.features import FeatureSet
+from detector.lab.classify import save_classifier
+from detector.model.architecture import Architecture
+from detector.model.export import classifier_graph
 from detector.model.reference import save_random_model
+from detector.model.scaling import Scaling
+from detector.model.weights import DenseWeights, random_network
 
 VALUE = {"value": "value"}
 
@@ -23,9 +31,27 @@ def make_artifact(
     units: Sequence[int] = (6, 4),
     seed: int = 0,
     scale: float = 1.0,
+    **options: Any,
 ) -> Artifact:
-    """Write a model directory for features of the given scale and load it. The calibration
-    holds scores 0.001 ... 1.000, so a quantile threshold is easy to foresee."""
+    """Write a model directory for features of the given scale and load it; options are those of
+    an Architecture. The calibration holds scores 0.001 ... 1.000, so a quantile threshold is easy
+    to foresee."""
     features = FeatureSet.parse(expressions)
-    save_random_model(path, features, length=length, units=units, seed=seed, scale=scale)
+    save_random_model(path, features, length=length, units=units, seed=seed, scale=scale, **options)
     return load_artifact(path)
+
+
+def with_classifier(artifact: Artifact, classes: Sequence[str], *, seed: int = 0) -> Artifact:
+    """Rewrite a model directory of make_artifact with a classifier of random weights."""
+    architecture = Architecture.from_manifest(artifact.manifest)
+    scaling = artifact.manifest["scaling"]
+    kernel = np.random.default_rng(seed).normal(size=(architecture.units[-1], len(classes)))
+    kernel -= kernel.mean(axis=1, keepdims=True)
+    graph = classifier_graph(
+        architecture,
+        random_network(architecture, seed=seed, spread=0.5).encoder,
+        DenseWeights(5 * kernel.astype(np.float32), np.zeros(len(classes), np.float32)),
+        Scaling(np.array(scaling["center"]), np.array(scaling["scale"]), scaling["squash"]),
+    )
+    save_classifier(artifact, graph, {"classes": list(classes)})
+    return load_artifact(artifact.path)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from detector.artifact import MANIFEST, Artifact, load_artifact, require_fit, save_artifact
@@ -50,6 +51,33 @@ def test_a_loaded_model_scores(artifact: Artifact) -> None:
     errors = scorer.errors(np.zeros((3, 4, 2), np.float32))
     assert errors.shape == (3, 2)
     assert errors.dtype == np.float32
+
+
+def test_a_dense_model_has_no_encoder(tmp_path: Path) -> None:
+    path = make_artifact(tmp_path / "m", kind="dense").path
+    assert {p.name for p in path.iterdir()} == {"scorer.onnx", "calibration.npy", "manifest.json"}
+
+
+def test_a_model_of_before_there_were_kinds_scores_and_explains_as_it_did(
+    artifact: Artifact, tmp_path: Path
+) -> None:
+    """Its manifest knows kind, units and activation; its graph scaled_reconstruction."""
+    graph = onnx.load_from_string(artifact.scorer)
+    graph.graph.output[1].name = "scaled_reconstruction"
+    for node in graph.graph.node:
+        node.output[:] = [n.replace("expectation", "reconstruction") for n in node.output]
+    section = artifact.manifest["model"]
+    kept = {name: section[name] for name in ("kind", "units", "activation", "parameters")}
+    contents = {n: (artifact.path / n).read_bytes() for n in artifact.manifest["files"]}
+    save_artifact(
+        tmp_path / "old",
+        {**artifact.manifest, "model": kept},
+        contents | {"scorer.onnx": graph.SerializeToString()},
+    )
+    windows = np.random.default_rng(0).normal(size=(5, 4, 2)).astype(np.float32)
+    old, new = (a.open_scorer(threads=1) for a in (load_artifact(tmp_path / "old"), artifact))
+    np.testing.assert_array_equal(old.errors(windows), new.errors(windows))
+    np.testing.assert_array_equal(old.reconstruct(windows), new.reconstruct(windows))
 
 
 def test_nothing_in_a_model_directory_needs_pickle(artifact: Artifact) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.config import Config, load_config, overlay, parse_config
+from detector.config import Config, load_config, overlay, parse_config, with_model
 from detector.core.features import FeatureSet
 from detector.core.intake import Intake
 from detector.errors import ConfigError
@@ -129,6 +130,15 @@ def test_the_links_kubernetes_sets_for_a_service_named_detector_are_no_options()
         ({"model": {"units": []}}, "model.units: at least one layer"),
         ({"model": {"units": [16, 0]}}, "model.units[1]: must be from 1 to 4096"),
         ({"model": {"units": ["a"]}}, "model.units[0]: must be a whole number"),
+        ({"model": {"kind": "gru"}}, "model.kind: must be one of reconstruction, sequence, "
+            "last_step, prediction, composite, dense, is 'gru'"),
+        ({"model": {"units": [8] * 17}}, "model.units: at most 16 layers, is a list of 17"),
+        ({"model": {"target_order": "back"}}, "model.target_order: must be one of forward, rever"),
+        ({"model": {"conditioned": 1}}, "model.conditioned: must be true or false"),
+        ({"model": {"horizon": 0}}, "model.horizon: must be at least 1"),
+        ({"model": {"kind": "composite", "prediction_weight": 1.5}},
+            "model.prediction_weight: must be from 0 to 1"),
+        ({"training": {"windows_per_epoch": 255}}, "training.windows_per_epoch: must hold a batch"),
         ({"features": 3}, "features: must be"),
         ({"features": {}}, "features: must be"),
         ({"features": []}, "features: must be"),
@@ -153,6 +163,69 @@ def test_a_mistake_is_named_by_its_key(tree: Any, says: str) -> None:
         parse_config(tree)
     assert says in str(refused.value)
     assert refused.value.exit_code == 78
+
+
+KINDS = ("reconstruction", "sequence", "last_step", "prediction", "composite", "dense")
+REPEATING = ("reconstruction", "prediction", "composite")
+#: What an option may be besides its default, and the kinds that take it.
+OPTIONS_OF_KINDS = {
+    "horizon": (3, ("prediction", "composite")),
+    "target_order": ("reversed", REPEATING),
+    "conditioned": (True, REPEATING),
+    "prediction_weight": (0.9, ("composite",)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("option", OPTIONS_OF_KINDS)
+def test_an_option_that_a_kind_does_not_have_is_refused_with_those_that_do(
+    kind: str, option: str
+) -> None:
+    value, kinds = OPTIONS_OF_KINDS[option]
+    tree = {"model": {"kind": kind, option: value}}
+    if kind in kinds:
+        assert getattr(parse_config(tree).model, option) == value
+        return
+    with pytest.raises(ConfigError, match=rf"model\.{option}: .*kind {kind}") as refused:
+        parse_config(tree)
+    assert all(other in str(refused.value) for other in kinds)
+
+
+@pytest.mark.parametrize("kind", ["prediction", "composite"])
+def test_a_horizon_leaves_a_tick_to_predict_from(kind: str) -> None:
+    def tree(horizon: int) -> dict[str, Any]:
+        return {"window": {"length": 9}, "model": {"kind": kind, "horizon": horizon}}
+
+    assert parse_config(tree(8)).model.horizon == 8
+    with pytest.raises(
+        ConfigError, match=r"model\.horizon: .* from 1 to 8 with window\.length = 9"
+    ):
+        parse_config(tree(9))
+
+
+def test_a_dense_bottleneck_is_narrower_than_the_window() -> None:
+    def tree(units: list[int]) -> dict[str, Any]:
+        return {
+            "features": {"a": "a", "b": "b"},
+            "window": {"length": 5},
+            "model": {"kind": "dense", "units": units},
+        }
+
+    assert parse_config(tree([20, 9])).model.units == (20, 9)
+    with pytest.raises(
+        ConfigError, match=r"model\.units: .* narrower than the window's 10 numbers"
+    ):
+        parse_config(tree([20, 10]))
+
+
+def test_a_conditioned_window_has_an_end() -> None:
+    tree = {"window": {"length": 1001}, "model": {"conditioned": True}}
+    with pytest.raises(ConfigError, match=r"model\.conditioned: .*window\.length is above 1000"):
+        parse_config(tree)
+
+
+def test_an_epoch_may_be_one_batch() -> None:
+    assert parse_config({"training": {"windows_per_epoch": 256}}).training.batch_size == 256
 
 
 @pytest.mark.parametrize(("section", "option", "low", "high"), limited_options())
@@ -291,3 +364,32 @@ def test_an_overlay_leaves_other_options_alone() -> None:
     tree: dict[str, Any] = {"window": {"length": 5}, "kafka": None}
     overlay(tree, {"DETECTOR_WINDOW__STRIDE": "2", "DETECTOR_KAFKA__GROUP": "g", "OTHER": "x"})
     assert tree == {"window": {"length": 5, "stride": 2}, "kafka": {"group": "g"}}
+
+
+def test_other_model_options_are_read_as_in_the_file_and_leave_the_rest_alone() -> None:
+    config = parse_config({"window": {"length": 9}, "model": {"activation": "relu"}})
+    changes = {"kind": "prediction", "horizon": "4", "units": "64,32", "conditioned": "true"}
+    model = {"activation": "relu", "kind": "prediction", "horizon": 4, "units": [64, 32]}
+    expected = {"window": {"length": 9}, "model": model | {"conditioned": True}}
+    assert with_model(config, changes) == parse_config(expected)
+    assert with_model(config, {"units": "8"}).model.units == (8,)
+    assert with_model(config, {}) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"kind": "transformer"}, "model.kind: must be one of reconstruction, sequence"),
+        ({"unist": "4"}, "model.unist: unknown option; did you mean 'units'"),
+        ({"units": "many"}, "model.units"),
+        ({"units": "4,many"}, "model.units[1]: must be a whole number"),
+        ({"horizon": "1,2"}, "model.horizon: must be a whole number"),
+        ({"horizon": "4"}, "model.horizon: kind reconstruction predicts nothing"),
+        ({"horizon": "{"}, "model.horizon: cannot read"),
+    ],
+)
+def test_a_mistake_in_other_model_options_is_named_by_its_key(
+    changes: dict[str, str], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        with_model(Config(), changes)

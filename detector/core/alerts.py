@@ -56,11 +56,22 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Alert:
-    """One change of state of one series, with its explanation. Shapes: observed and expected
-    (length, features) in the features' own units; contribution sums to 1.
+class LikelyFault:
+    """The kind of fault a window looks most like, and its probability: low where the window looks
+    normal or like several."""
 
-    id names this event, alert_id the whole episode (the id of its opening).
+    kind: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One change of state of one series, with its explanation. Shapes: observed (length, features),
+    expected (k, features), what the model expected of the last k ticks of observed, both in the
+    features' own units; contribution sums to 1.
+
+    id names this event, alert_id the whole episode (the id of its opening). fault: where the model
+    has a classifier, of windows above the threshold.
     """
 
     id: str
@@ -83,6 +94,7 @@ class Alert:
     index: int
     received_ms: int
     model_version: str
+    fault: LikelyFault | None = None
 
 
 def event_id(topic: str, partition: int, offset: int, index: int, series: str, kind: str) -> bytes:

@@ -1,5 +1,8 @@
 """Alerts as CloudEvents 1.0 (structured mode, JSON); schemas/alert.schema.json describes them.
 
+`observed` is the window, `expected` what the model expected of its last ticks: as many rows as
+the kind of network says something about, the last of both being the same tick.
+
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
 """
 
@@ -59,6 +62,11 @@ def encode_alert(alert: Alert, *, source: str, detected_ns: int) -> bytes:
             "model_version": alert.model_version,
         },
     }
+    if alert.fault is not None:
+        event["data"]["fault"] = {
+            "kind": alert.fault.kind,
+            "probability": alert.fault.probability,
+        }
     return msgspec.json.encode(event)
 
 

@@ -18,10 +18,12 @@ from detector.core.alerts import (
     AlertLifecycle,
     AlertPolicy,
     Change,
+    LikelyFault,
     Severity,
     State,
     event_id,
 )
+from detector.core.classifying import OnnxClassifier
 from detector.core.features import FeatureSet
 from detector.core.intake import Intake
 from detector.core.scoring import Scorer, contributions, score_windows
@@ -87,11 +89,18 @@ class PipelineState:
 class Pipeline:
     """Feeds batches through all steps. One instance, one thread."""
 
-    def __init__(self, policy: PipelinePolicy, features: FeatureSet, scorer: Scorer) -> None:
+    def __init__(
+        self,
+        policy: PipelinePolicy,
+        features: FeatureSet,
+        scorer: Scorer,
+        classifier: OnnxClassifier | None = None,
+    ) -> None:
         self.policy = policy
         self.features = features
         self.series = SeriesTable(max_series=policy.max_series)
         self._scorer = scorer
+        self._classifier = classifier
         self._intake = Intake(
             features, max_gap_s=policy.max_gap_s, max_future_s=policy.max_future_s
         )
@@ -210,7 +219,14 @@ class Pipeline:
             index=where[2],
             received_ms=int(batch.received_ms[row]),
             model_version=self.policy.model_version,
+            fault=self._fault(change, observed),
         )
+
+    def _fault(self, change: Change, observed: Float32) -> LikelyFault | None:
+        """The window that ends an episode holds its end, not the fault."""
+        if self._classifier is None or change.state is State.RESOLVED:
+            return None
+        return self._classifier.classify(observed)
 
     def _silence_alert(self, batch: TickBatch, change: SilenceChange) -> Alert:
         series, row = self.series.name(change.slot), change.row

@@ -1,8 +1,9 @@
 """Windows to scores, through the artifact's ONNX graph.
 
 The graph holds scaling, network and error: feature windows (n, length, features) in,
-normalised per-feature errors (n, features) and the scaled reconstruction out. The score is
-the mean of a window's normalised errors: about 1 for a normal window.
+normalised per-feature errors (n, features) and what was expected of the window's last k ticks
+out, whatever the kind of network. The score is the mean of a window's normalised errors: about 1
+for a normal window.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-import onnxruntime
 
+from detector.core.engine import open_session
 from detector.core.ticks import Float32, Float64, Int64
 from detector.core.windows import Windows
 
@@ -27,7 +28,8 @@ class Scorer(Protocol):
         """(n, length, features) -> (n, features) normalised errors."""
 
     def reconstruct(self, windows: Float32) -> Float32:
-        """(n, length, features) -> what the model expected, in the features' own units."""
+        """(n, length, features) -> what the model expected of the last k ticks, (n, k, features),
+        in the features' own units. k is the model's: all of them, or fewer."""
 
 
 class OnnxScorer:
@@ -40,25 +42,19 @@ class OnnxScorer:
     def __init__(
         self, graph: bytes, *, threads: int, center: Float64, scale: Float64, squash: float
     ) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Idle threads must sleep: the machine belongs to others too.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(
-            graph, options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_session(graph, threads=threads)
         self._center, self._scale, self._squash = center, scale, squash
         shape = self._session.get_inputs()[0].shape
         self.length, self.features = int(shape[1]), int(shape[2])
+        # By position: earlier models call it scaled_reconstruction.
+        self._expectation = self._session.get_outputs()[1].name
 
     def errors(self, windows: Float32) -> Float32:
         result: Float32 = self._session.run(["errors"], {"windows": windows})[0]
         return result
 
     def reconstruct(self, windows: Float32) -> Float32:
-        scaled = self._session.run(["scaled_reconstruction"], {"windows": windows})[0]
+        scaled = self._session.run([self._expectation], {"windows": windows})[0]
         # A relu network knows no bounds: clipped, its guess stays a number.
         z = np.clip(scaled.astype(np.float64).transpose(1, 0, 2) / self._squash, -700, 700)
         expected = self._center + self._scale * self._squash * np.sinh(z)

@@ -28,6 +28,7 @@ from detector.errors import DetectorError, UsageError
 from detector.lab.daemon_process import DaemonProcess, sum_samples
 from detector.lab.demo import nanoseconds
 from detector.lab.publishing import Pacer
+from detector.model.architecture import Architecture
 from detector.service.wiring import make_broker, make_pipeline, prepare_topics
 from detector.transport.broker import Message
 
@@ -61,6 +62,7 @@ def scoring(config: Config, model: Path | None, ticks: int) -> Results:
             singles.append(time.perf_counter() - started)
     rate, ceiling = float(np.median(rates)), float(np.median(matrix)) * 1e9 / flop
     return {
+        "kind": artifact.manifest["model"]["kind"],
         "window": f"{artifact.length} x {len(artifact.features.names)}",
         "mflop_per_window": round(flop / 1e6, 3),
         "one_window_ms_p50": round(float(np.median(singles)) * 1e3, 4),
@@ -220,16 +222,8 @@ def artifact_of(model: Path | None, directory: Path) -> Artifact:
     return load_artifact(directory / "model")
 
 
-def flop_per_window(artifact: Artifact) -> float:
-    """Multiplications and additions of the matrix products, the repeated vector's included."""
-    units = artifact.manifest["model"]["units"]
-    features = len(artifact.features.names)
-    widths = [*units, *(reversed(units[:-1]) if len(units) > 1 else units)]
-    total, inputs = 0, features
-    for width in widths:
-        total += 2 * (inputs + width) * 4 * width
-        inputs = width
-    return float(artifact.length * (total + 2 * inputs * features))
+def flop_per_window(artifact: Artifact) -> int:
+    return Architecture.from_manifest(artifact.manifest).flops_per_window()
 
 
 def _window(config: Config, artifact: Artifact) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from detector.artifact import Artifact, require_writable, save_artifact
 from detector.config import Config
+from detector.core.alerts import State
 from detector.core.cloudevents import rfc3339
 from detector.core.features import FeatureSet
 from detector.core.intake import Intake
@@ -22,6 +24,7 @@ from detector.core.threshold import choose_threshold
 from detector.core.ticks import Outcome
 from detector.errors import DataError
 from detector.lab.datasets import DataFile, numeric_fields, read_chunks, to_batch
+from detector.model.architecture import Architecture
 from detector.service.wiring import make_pipeline, tick_format
 
 Progress = Callable[[int, float, float], None]
@@ -85,10 +88,17 @@ def train_model(
         raise DataError(f"training needs {error.name}: pip install 'detector[train]'") from None
     model, training = config.model, config.training
     recipe = Recipe(
-        length=config.window.length,
-        kind=model.kind,
-        units=model.units,
-        activation=model.activation,
+        architecture=Architecture(
+            length=config.window.length,
+            features=len(features.names),
+            kind=model.kind,
+            units=model.units,
+            activation=model.activation,
+            horizon=model.horizon,
+            target_order=model.target_order,
+            conditioned=model.conditioned,
+            prediction_weight=model.prediction_weight,
+        ),
         squash=model.squash,
         epochs=training.epochs,
         patience=training.patience,
@@ -100,6 +110,7 @@ def train_model(
         calibration_windows=training.calibration_windows,
         seed=training.seed,
         xla=training.xla,
+        max_seconds=training.max_seconds,
     )
     trained = train(runs, features, recipe, progress=progress)
     # Before anything is written: a threshold that cannot keep its promise is no model.
@@ -141,6 +152,7 @@ class ScoringReport:
     anomalous: int
     alerts: int
     threshold: float
+    faults: dict[str, int]  # opened alerts by the kind they look like; none without a classifier
 
 
 def score_files(
@@ -154,6 +166,7 @@ def score_files(
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["series", "timestamp", "score", "threshold", "anomalous"])
     counts = np.zeros(len(Outcome), np.int64)
+    faults: Counter[str] = Counter()
     anomalous = alerts = 0
     for file in files:
         for chunk in read_chunks(
@@ -161,7 +174,9 @@ def score_files(
         ):
             result = pipeline.process(to_batch(chunk, pipeline.series))
             counts += np.bincount(result.outcome, minlength=len(Outcome))
-            alerts += sum(a.state.name == "OPENED" for a in result.alerts)
+            opened = [a for a in result.alerts if a.state is State.OPENED]
+            alerts += len(opened)
+            faults.update(a.fault.kind for a in opened if a.fault)
             exceeded = result.score > threshold
             anomalous += int(exceeded.sum())
             read(len(chunk))
@@ -182,7 +197,7 @@ def score_files(
                 )
             )
     outcomes = {o.name.lower(): int(counts[o]) for o in Outcome}
-    return ScoringReport(int(counts.sum()), outcomes, anomalous, alerts, threshold)
+    return ScoringReport(int(counts.sum()), outcomes, anomalous, alerts, threshold, dict(faults))
 
 
 def _sha256(path: Path) -> str:

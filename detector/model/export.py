@@ -1,200 +1,211 @@
-"""A trained network as ONNX graphs: fused LSTM operators, scaling and error inside.
+"""A network as ONNX graphs: fused LSTM operators, scaling and error inside.
 
-Written operator by operator: the graph stays time-major from end to end (ONNX Runtime's LSTM
-knows no other layout), has fixed names, and needs no converter. See docs/decisions/0003.
+Written operator by operator: the graph stays time-major from end to end, has fixed names, and
+needs no converter. See docs/decisions/0003.
 
 Graph `scorer`: windows (n, length, features) float32 ->
-    errors (n, features): mean over time of (network(z) - z)^2, divided by error_scale,
-                          where z = squash * asinh((x - center) / scale / squash)
-    scaled_reconstruction (length, n, features): network(z)
-Graph `encoder`: windows (n, length, features) -> encoding (n, units of the bottleneck).
+    errors (n, features): of every target the mean over its ticks of (network(z) - z)^2, divided by
+        error_scale and added up with the targets' weights,
+        where z = squash * asinh((x - center) / scale / squash)
+    scaled_expectation (k, n, features): network(z), for the last k = expected_ticks of the window
+Graph `encoder`: windows (n, steps, features) float32 of any number of steps, of which lengths (n,)
+    int32 are valid -> encoding (n, units of the bottleneck): the state after the last valid one.
+    What stands in the padding plays no part.
+Graph `classifier`: windows (n, length, features) float32 -> probabilities (n, classes): the
+    encoder's layers over the whole window, a dense one, softmax.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
-OPSET = 18
+from detector.model.architecture import Architecture, Target
+from detector.model.conditioned import decode_conditioned
+from detector.model.graph import INT32, Graph, tensor
+from detector.model.scaling import Scaling
+from detector.model.weights import DecoderWeights, DenseWeights, LstmWeights, NetworkWeights
+
 #: Scales from the centre beyond which a value is as far as any.
 _FARTHEST = 1e18
-IR_VERSION = 9  # readable by every ONNX Runtime since 1.16
-
-
-@dataclass(frozen=True, slots=True)
-class LstmWeights:
-    """One Keras LSTM layer. kernel: (inputs, 4 units), recurrent: (units, 4 units), bias:
-    (4 units); gates in Keras order: input, forget, cell, output."""
-
-    kernel: NDArray[np.float32]
-    recurrent: NDArray[np.float32]
-    bias: NDArray[np.float32]
-    activation: str
-
-    @property
-    def units(self) -> int:
-        return len(self.recurrent)
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkWeights:
-    """A reconstruction autoencoder, layer by layer. dense: ((units, features), (features,))."""
-
-    encoder: tuple[LstmWeights, ...]
-    decoder: tuple[LstmWeights, ...]
-    dense: tuple[NDArray[np.float32], NDArray[np.float32]]
-
-    def parameters(self) -> int:
-        layers = (*self.encoder, *self.decoder)
-        recurrent = sum(w.kernel.size + w.recurrent.size + w.bias.size for w in layers)
-        return recurrent + sum(w.size for w in self.dense)
-
-
-def decoder_units(units: Sequence[int]) -> tuple[int, ...]:
-    """The encoder's widths backwards, without the bottleneck: [32, 16] -> (32,). A single
-    layer mirrors itself: [16] -> (16,)."""
-    return tuple(reversed(units[:-1])) or (units[0],)
-
-
-@dataclass(frozen=True, slots=True)
-class Scaling:
-    """x -> squash * asinh((x - center) / scale / squash); center, scale: (features,).
-
-    Linear around the centre, logarithmic far from it: a heavy tail stays in range and still
-    counts (inverse hyperbolic sine, Burbidge et al. 1988)."""
-
-    center: NDArray[np.float64]
-    scale: NDArray[np.float64]
-    squash: float
-
-
-class _Graph:
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def constant(self, name: str, value: NDArray[np.generic] | Sequence[int]) -> str:
-        array = np.asarray(value)
-        self.constants.append(numpy_helper.from_array(array, name))
-        return name
-
-    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], output, **attributes))
-        return output
-
-    def lstm(self, source: str, layer: LstmWeights, name: str, *, last_only: bool) -> str:
-        """(length, n, inputs) -> (length, n, units), or (1, n, units) if last_only."""
-        units = layer.units
-        order = [0, 3, 1, 2]  # Keras i f c o -> ONNX i o f c
-
-        def gates(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-            return np.concatenate([np.split(matrix, 4, axis=-1)[g] for g in order], axis=-1)
-
-        bias = np.concatenate([gates(layer.bias), np.zeros(4 * units, np.float32)])
-        inputs = [
-            source,
-            self.constant(f"{name}.W", gates(layer.kernel).T[None].copy()),
-            self.constant(f"{name}.R", gates(layer.recurrent).T[None].copy()),
-            self.constant(f"{name}.B", bias[None]),
-        ]
-        inner = {"tanh": "Tanh", "relu": "Relu"}[layer.activation]
-        outputs = ["", f"{name}.last"] if last_only else [f"{name}.directed"]
-        self.nodes.append(
-            helper.make_node(
-                "LSTM",
-                inputs,
-                outputs,
-                name,
-                hidden_size=units,
-                activations=["Sigmoid", inner, inner],
-            )
-        )
-        if last_only:
-            return f"{name}.last"
-        axis = self.constant(f"{name}.axis", np.array([1]))
-        return self.add("Squeeze", [f"{name}.directed", axis], f"{name}.sequence")
-
-    def encode(self, network: NetworkWeights, scaling: Scaling) -> tuple[str, str]:
-        """windows -> (scaled windows (length, n, features), last state (1, n, units))."""
-        self.add("Transpose", ["windows"], "time_major", perm=[1, 0, 2])
-        self.constant("center", scaling.center.astype(np.float32))
-        self.constant("inverse_scale", (1 / (scaling.scale * scaling.squash)).astype(np.float32))
-        self.constant("squash", np.asarray(scaling.squash, np.float32))
-        self.add("Sub", ["time_major", "center"], "centred")
-        self.add("Mul", ["centred", "inverse_scale"], "standardised")
-        # A sentinel such as the largest float would become infinite, and the score with it.
-        self.constant("lowest", np.asarray(-_FARTHEST, np.float32))
-        self.constant("highest", np.asarray(_FARTHEST, np.float32))
-        self.add("Clip", ["standardised", "lowest", "highest"], "bounded")
-        self.add("Asinh", ["bounded"], "compressed")
-        scaled = self.add("Mul", ["compressed", "squash"], "scaled")
-        state = scaled
-        for i, layer in enumerate(network.encoder):
-            last = i == len(network.encoder) - 1
-            state = self.lstm(state, layer, f"encoder_{i}", last_only=last)
-        return scaled, state
-
-    def model(self, inputs: list[object], outputs: list[object], name: str) -> bytes:
-        graph = helper.make_graph(self.nodes, name, inputs, outputs, self.constants)
-        model = helper.make_model(
-            graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            ir_version=IR_VERSION,
-            producer_name="detector",
-        )
-        onnx.checker.check_model(model, full_check=True)
-        serialized: bytes = model.SerializeToString()
-        return serialized
 
 
 def scorer_graph(
-    network: NetworkWeights, scaling: Scaling, error_scale: NDArray[np.float64], *, length: int
+    architecture: Architecture,
+    network: NetworkWeights,
+    scaling: Scaling,
+    error_scale: NDArray[np.float64],
 ) -> bytes:
-    """The serialized graph `scorer` of the module's docstring."""
-    features = len(scaling.center)
-    graph = _Graph()
-    scaled, state = graph.encode(network, scaling)
-    repeats = graph.constant("repeats", np.array([length, 1, 1]))
-    hidden = graph.add("Tile", [state, repeats], "repeated")
-    for i, layer in enumerate(network.decoder):
-        hidden = graph.lstm(hidden, layer, f"decoder_{i}", last_only=False)
-    graph.constant("dense.kernel", network.dense[0])
-    graph.constant("dense.bias", network.dense[1])
-    graph.add("MatMul", [hidden, "dense.kernel"], "dense.product")
-    graph.add("Add", ["dense.product", "dense.bias"], "scaled_reconstruction")
-    graph.add("Sub", ["scaled_reconstruction", scaled], "difference")
-    graph.add("Mul", ["difference", "difference"], "squared")
-    graph.constant("time_axis", np.array([0]))
-    graph.add("ReduceMean", ["squared", "time_axis"], "mean_squared", keepdims=0)
-    graph.constant("inverse_error_scale", (1 / error_scale).astype(np.float32))
-    graph.add("Mul", ["mean_squared", "inverse_error_scale"], "errors")
-    return graph.model(
-        [_tensor("windows", ["n", length, features])],
+    """The serialized graph `scorer` of the module's docstring. error_scale: (features,), or
+    (targets, features) where there are several."""
+    features = architecture.features
+    graph = Graph()
+    windows = _scale(graph, scaling, ticks=architecture.length)
+    if not architecture.recurrent:
+        # A window of zeros beside them, dropped again below: for a single window ONNX Runtime
+        # takes other kernels, whose sums differ in the last bits from those among many.
+        company = graph.constant("one_window", [0, 0, 0, 1, 0, 0])
+        windows = graph.add("Pad", [windows, company], "in_company")
+    scaled = graph.add("Transpose", [windows], "scaled", perm=[1, 0, 2])
+    if architecture.recurrent:
+        bottleneck = _encode(graph, architecture, network, scaled)
+        expected = [
+            _decode(graph, architecture, target, decoder, bottleneck, scaling)
+            for target, decoder in zip(architecture.targets, network.decoders, strict=True)
+        ]
+    else:
+        expected = [_through_dense(graph, architecture, network.decoders[0], windows)]
+    errors = [
+        _error(graph, architecture, target, found, scaled, scale)
+        for target, found, scale in zip(
+            architecture.targets, expected, np.atleast_2d(error_scale), strict=True
+        )
+    ]
+    if len(expected) > 1:
+        graph.add("Concat", expected, "scaled_expectation", axis=0)
+        graph.add("Sum", errors, "errors")
+    elif not architecture.recurrent:
+        graph.all_but_last(expected[0], "scaled_expectation", axis=1)
+        graph.all_but_last(errors[0], "errors", axis=0)
+    else:
+        graph.add("Identity", expected, "scaled_expectation")
+        graph.add("Identity", errors, "errors")
+    return graph.serialized(
+        [tensor("windows", ["n", architecture.length, features])],
         [
-            _tensor("errors", ["n", features]),
-            _tensor("scaled_reconstruction", [length, "n", features]),
+            tensor("errors", ["n", features]),
+            tensor("scaled_expectation", [architecture.expected_ticks, "n", features]),
         ],
         "scorer",
     )
 
 
-def encoder_graph(network: NetworkWeights, scaling: Scaling, *, length: int) -> bytes:
-    """The serialized graph `encoder` of the module's docstring."""
-    graph = _Graph()
-    _, state = graph.encode(network, scaling)
-    axis = graph.constant("direction_axis", np.array([0]))
-    graph.add("Squeeze", [state, axis], "encoding")
-    return graph.model(
-        [_tensor("windows", ["n", length, len(scaling.center)])],
-        [_tensor("encoding", ["n", network.encoder[-1].units])],
+def encoder_graph(architecture: Architecture, network: NetworkWeights, scaling: Scaling) -> bytes:
+    """The serialized graph `encoder` of the module's docstring. Recurrent kinds only."""
+    graph = Graph()
+    windows = _scale(graph, scaling, ticks=1)
+    hidden = graph.add("Transpose", [windows], "scaled", perm=[1, 0, 2])
+    last = ""
+    for i, layer in enumerate(network.encoder):
+        hidden, last = graph.lstm_padded(hidden, "lengths", layer, f"encoder_{i}")
+    graph.add("Squeeze", [last, graph.constant("direction_axis", [0])], "encoding")
+    return graph.serialized(
+        [
+            tensor("windows", ["n", "steps", architecture.features]),
+            tensor("lengths", ["n"], INT32),
+        ],
+        [tensor("encoding", ["n", architecture.units[-1]])],
         "encoder",
     )
 
 
-def _tensor(name: str, shape: list[int | str]) -> object:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+def classifier_graph(
+    architecture: Architecture,
+    layers: Sequence[LstmWeights],
+    dense: DenseWeights,
+    scaling: Scaling,
+) -> bytes:
+    """The serialized graph `classifier` of the module's docstring. Recurrent kinds only."""
+    graph = Graph()
+    windows = _scale(graph, scaling, ticks=architecture.length)
+    hidden = graph.add("Transpose", [windows], "scaled", perm=[1, 0, 2])
+    *first, last = layers
+    for i, layer in enumerate(first):
+        hidden = graph.lstm(hidden, layer, f"encoder_{i}")
+    state = graph.lstm_last(hidden, last, f"encoder_{len(first)}")
+    vector = graph.add("Squeeze", [state, graph.constant("direction_axis", [0])], "vector")
+    graph.add("Softmax", [graph.dense(vector, dense, "classes")], "probabilities", axis=-1)
+    return graph.serialized(
+        [tensor("windows", ["n", architecture.length, architecture.features])],
+        [tensor("probabilities", ["n", len(dense.bias)])],
+        "classifier",
+    )
+
+
+def _scale(graph: Graph, scaling: Scaling, *, ticks: int) -> str:
+    """windows -> z, of the same shape. ticks: of the windows, if it is known, else 1: constants
+    of a whole window spare ONNX Runtime a loop a tick."""
+    inverse_scale = 1 / (scaling.scale * scaling.squash)
+    graph.constant("center", np.tile(scaling.center, (ticks, 1)).astype(np.float32))
+    graph.constant("inverse_scale", np.tile(inverse_scale, (ticks, 1)).astype(np.float32))
+    graph.constant("squash", np.asarray(scaling.squash, np.float32))
+    graph.add("Sub", ["windows", "center"], "centred")
+    graph.add("Mul", ["centred", "inverse_scale"], "standardised")
+    # A sentinel such as the largest float would become infinite, and the score with it.
+    graph.constant("lowest", np.asarray(-_FARTHEST, np.float32))
+    graph.constant("highest", np.asarray(_FARTHEST, np.float32))
+    graph.add("Clip", ["standardised", "lowest", "highest"], "bounded")
+    graph.add("Asinh", ["bounded"], "compressed")
+    return graph.add("Mul", ["compressed", "squash"], "scaled_windows")
+
+
+def _encode(graph: Graph, architecture: Architecture, network: NetworkWeights, scaled: str) -> str:
+    """(length, n, features) -> (1, n, units[-1]), or (length, n, units[-1]) for `sequence`."""
+    hidden = scaled
+    if architecture.inputs < architecture.length:
+        hidden = graph.ticks(scaled, "read", 0, architecture.inputs)
+    *first, last = network.encoder
+    for i, layer in enumerate(first):
+        hidden = graph.lstm(hidden, layer, f"encoder_{i}")
+    final = graph.lstm if architecture.kind == "sequence" else graph.lstm_last
+    return final(hidden, last, f"encoder_{len(first)}")
+
+
+def _decode(
+    graph: Graph,
+    architecture: Architecture,
+    target: Target,
+    decoder: DecoderWeights,
+    bottleneck: str,
+    scaling: Scaling,
+) -> str:
+    """The bottleneck -> the target's ticks (steps, n, features), in time."""
+    name = target.name
+    if architecture.conditioned:
+        # No tick lies farther out, once scaled.
+        limit = scaling.squash * float(np.arcsinh(_FARTHEST))
+        output = decode_conditioned(graph, bottleneck, decoder, target, limit=limit)
+    else:
+        hidden = bottleneck
+        if architecture.kind not in ("sequence", "last_step"):
+            hidden = graph.repeat(bottleneck, f"{name}.repeated", target.steps)
+        for i, layer in enumerate(decoder.lstm):
+            hidden = graph.lstm(hidden, layer, f"{name}_{i}")
+        output = graph.dense(hidden, decoder.dense[-1], f"{name}.dense")
+    if architecture.target_order == "reversed" and target.steps > 1:
+        output = graph.backwards(output, f"{name}.in_time")
+    return output
+
+
+def _through_dense(
+    graph: Graph, architecture: Architecture, decoder: DecoderWeights, windows: str
+) -> str:
+    """(n, length, features) -> (length, n, features) through the flattened window."""
+    hidden = graph.add("Flatten", [windows], "flat", axis=1)
+    for i, layer in enumerate(decoder.dense):
+        hidden = graph.dense(hidden, layer, f"dense_{i}")
+    shape = graph.constant("window_shape", [0, architecture.length, architecture.features])
+    graph.add("Reshape", [hidden, shape], "unflattened")
+    return graph.add("Transpose", ["unflattened"], "in_time", perm=[1, 0, 2])
+
+
+def _error(
+    graph: Graph,
+    architecture: Architecture,
+    target: Target,
+    expected: str,
+    scaled: str,
+    error_scale: NDArray[np.float64],
+) -> str:
+    """(steps, n, features) -> the weighted, normalised error (n, features) of one target."""
+    name, observed = target.name, scaled
+    if target.steps < architecture.length:
+        observed = graph.ticks(scaled, f"{name}.observed", target.start, target.steps)
+    graph.add("Sub", [expected, observed], f"{name}.difference")
+    graph.add("Mul", [f"{name}.difference"] * 2, f"{name}.squared")
+    axis = graph.constant("time_axis", [0])
+    graph.add("ReduceMean", [f"{name}.squared", axis], f"{name}.mean_squared", keepdims=0)
+    factor = graph.constant(f"{name}.factor", (target.weight / error_scale).astype(np.float32))
+    return graph.add("Mul", [f"{name}.mean_squared", factor], f"{name}.errors")

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from detector.core.ticks import Float32, Float64
-from detector.model.export import Scaling
 
 #: The interquartile range of a normal distribution, in standard deviations.
 IQR_OF_NORMAL = 1.349
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """x -> squash * asinh((x - center) / scale / squash); center, scale: (features,).
+
+    Linear around the centre, logarithmic far from it: a heavy tail stays in range and still
+    counts (inverse hyperbolic sine, Burbidge et al. 1988)."""
+
+    center: Float64
+    scale: Float64
+    squash: float
 
 
 def fit_scaling(rows: Float32, *, squash: float) -> tuple[Scaling, list[int]]:

@@ -7,6 +7,7 @@ the threshold.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import tempfile
@@ -22,13 +23,16 @@ from detector.core.features import FeatureSet
 from detector.core.runs import RunCollector, WindowSet
 from detector.core.scoring import CHUNK, OnnxScorer, mean_score
 from detector.core.threshold import Tail
-from detector.core.ticks import Float32
+from detector.core.ticks import Float32, Float64
 from detector.errors import DataError
-from detector.model import architectures
+from detector.model import networks
+from detector.model.architecture import Architecture
 from detector.model.backend import keras
 from detector.model.calibration import FEWEST_EXCESSES, fit_tail
-from detector.model.export import NetworkWeights, Scaling, encoder_graph, scorer_graph
-from detector.model.scaling import apply_scaling, fit_scaling
+from detector.model.deadline import Deadline
+from detector.model.export import encoder_graph, scorer_graph
+from detector.model.scaling import Scaling, apply_scaling, fit_scaling
+from detector.model.weights import NetworkWeights
 
 #: Rows that fit the scaling, windows that judge an epoch: more would change nothing.
 _SCALING_ROWS = 1_000_000
@@ -40,10 +44,7 @@ _FEWEST_CALIBRATION_WINDOWS = 10 * FEWEST_EXCESSES
 class Recipe:
     """What to train and how; see config.yaml for the meaning of each value."""
 
-    length: int
-    kind: str
-    units: tuple[int, ...]
-    activation: str
+    architecture: Architecture
     squash: float
     epochs: int
     patience: int
@@ -55,6 +56,11 @@ class Recipe:
     calibration_windows: int
     seed: int
     xla: bool
+    max_seconds: float | None = None
+
+    @property
+    def length(self) -> int:
+        return self.architecture.length
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,32 +96,32 @@ def train(
             f"every feature is constant in the training data ({', '.join(features.names)}): "
             "there is nothing to learn; check the fields and the feature expressions"
         )
-    network = architectures.reconstruction(
-        length=recipe.length,
-        features=len(features.names),
-        units=recipe.units,
-        activation=recipe.activation,
-    )
+    architecture = recipe.architecture
+    flat = architecture.length * architecture.features
+    if not architecture.recurrent and min(architecture.units) >= flat:
+        raise DataError(
+            f"model.units: a layer of kind dense must be narrower than the window's {flat} numbers "
+            f"({architecture.length} ticks of {architecture.features} features)"
+        )
+    network = networks.build_network(architecture)
     history = _fit(network, fitting, validating, scaling, recipe, progress)
 
-    weights = architectures.network_weights(network, recipe.activation)
-    errors = _errors(weights, scaling, np.ones(len(features.names)), validating, recipe)
-    mean_error = errors.mean(axis=0, dtype=np.float64)
-    # A feature that reconstructs (almost) perfectly must not drown the others.
-    error_scale = np.maximum(mean_error, max(0.01 * float(np.median(mean_error)), 1e-4))
+    weights = networks.network_weights(network, architecture)
+    error_scale = _error_scale(architecture, weights, scaling, validating)
     calibrating = calibrating.sample(recipe.calibration_windows)
-    scores = mean_score(_errors(weights, scaling, error_scale, calibrating, recipe)).astype(
-        np.float32
-    )
+    graph = scorer_graph(architecture, weights, scaling, error_scale)
+    scores = mean_score(_errors(graph, scaling, calibrating)).astype(np.float32)
     tail = fit_tail(scores, calibrating.start, length=recipe.length)
     scores.sort()
 
     files = {
-        "scorer.onnx": scorer_graph(weights, scaling, error_scale, length=recipe.length),
-        "encoder.onnx": encoder_graph(weights, scaling, length=recipe.length),
+        "scorer.onnx": graph,
         "model.keras": _keras_file(network),
         "calibration.npy": _npy(scores),
     }
+    if architecture.recurrent:
+        files["encoder.onnx"] = encoder_graph(architecture, weights, scaling)
+        files["encoder.keras"] = _keras_file(networks.build_encoder(network, architecture))
     identity = hashlib.sha256(files["scorer.onnx"] + "\0".join(features.expressions).encode())
     manifest = {
         "model_version": identity.hexdigest()[:16],
@@ -125,12 +131,7 @@ def train(
         ],
         "fields": list(features.fields),
         "window": {"length": recipe.length},
-        "model": {
-            "kind": recipe.kind,
-            "units": list(recipe.units),
-            "activation": recipe.activation,
-            "parameters": int(network.count_params()),
-        },
+        "model": architecture.to_json() | {"parameters": weights.parameters()},
         "scaling": {
             "center": scaling.center.tolist(),
             "scale": scaling.scale.tolist(),
@@ -139,7 +140,7 @@ def train(
         },
         "calibration": {
             "windows": len(scores),
-            "error_scale": error_scale.tolist(),
+            "error_scale": architecture.by_target(error_scale),
             "tail": tail.to_json(),
             "score_mean": float(scores.mean()),
             "score_max": float(scores[-1]),
@@ -199,10 +200,11 @@ def _rows_of(windows: WindowSet, most: int) -> slice | np.ndarray[Any, np.dtype[
 class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras ships no types
     """Scaled windows cut when they are needed; a new draw each epoch."""
 
-    def __init__(self, windows: WindowSet, batch_size: int, per_epoch: int, seed: int) -> None:
+    def __init__(self, windows: WindowSet, recipe: Recipe) -> None:
         super().__init__()
-        self._windows, self._batch_size, self._per_epoch = windows, batch_size, per_epoch
-        self._random = np.random.default_rng(seed)
+        self._windows, self._architecture = windows, recipe.architecture
+        self._batch_size, self._per_epoch = recipe.batch_size, recipe.windows_per_epoch
+        self._random = np.random.default_rng(recipe.seed)
         self.on_epoch_end()
 
     def on_epoch_end(self) -> None:
@@ -218,10 +220,10 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras ships no t
     def __len__(self) -> int:
         return len(self._order) // self._batch_size  # whole batches: XLA compiles one shape
 
-    def __getitem__(self, index: int) -> tuple[Float32, Float32]:
+    def __getitem__(self, index: int) -> tuple[Float32, Float32 | dict[str, Float32]]:
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
         batch = self._windows.cut(chosen)
-        return batch, batch
+        return batch, networks.targets(batch, self._architecture)
 
 
 class _Report(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
@@ -253,18 +255,18 @@ def _fit(
     judged = held_out.cut(slice(None))
 
     optimizer = keras.optimizers.Adam(recipe.learning_rate, clipnorm=1.0)
-    network.compile(optimizer, "mse", jit_compile=recipe.xla)
+    networks.compile_network(network, recipe.architecture, optimizer, xla=recipe.xla)
     history: list[tuple[float, float]] = []
     stop = keras.callbacks.EarlyStopping(
         monitor="val_loss", patience=recipe.patience, restore_best_weights=True
     )
     network.fit(
-        _Batches(fitting, recipe.batch_size, recipe.windows_per_epoch, recipe.seed),
-        validation_data=(judged, judged),
+        _Batches(fitting, recipe),
+        validation_data=(judged, networks.targets(judged, recipe.architecture)),
         validation_batch_size=min(len(judged), 1024),
         epochs=recipe.epochs,
         shuffle=False,  # the batches are drawn at random already
-        callbacks=[stop, _Report(progress, history)],
+        callbacks=[stop, Deadline(recipe.max_seconds), _Report(progress, history)],
         verbose=0,
     )
     if not all(np.isfinite(loss) for loss, _ in history):
@@ -275,15 +277,24 @@ def _fit(
     return history
 
 
-def _errors(
-    weights: NetworkWeights,
-    scaling: Scaling,
-    error_scale: np.ndarray[Any, np.dtype[np.float64]],
-    windows: WindowSet,
-    recipe: Recipe,
-) -> Float32:
+def _error_scale(
+    architecture: Architecture, weights: NetworkWeights, scaling: Scaling, windows: WindowSet
+) -> Float64:
+    """Mean error of each feature, (targets, features)."""
+    ones = np.ones((len(architecture.targets), architecture.features))
+    rows = []
+    for i in range(len(architecture.targets)):
+        # A prediction weight of 0 leaves the first target's error alone, of 1 the second's.
+        alone = dataclasses.replace(architecture, prediction_weight=float(i))
+        graph = scorer_graph(alone, weights, scaling, ones)
+        mean = _errors(graph, scaling, windows).mean(axis=0, dtype=np.float64)
+        # A feature that is given back (almost) perfectly must not drown the others.
+        rows.append(np.maximum(mean, max(0.01 * float(np.median(mean)), 1e-4)))
+    return np.stack(rows)
+
+
+def _errors(graph: bytes, scaling: Scaling, windows: WindowSet) -> Float32:
     """Errors of the deployed graph itself, not of Keras. (windows, features)"""
-    graph = scorer_graph(weights, scaling, error_scale, length=recipe.length)
     scorer = OnnxScorer(
         graph,
         threads=os.cpu_count() or 1,

@@ -138,7 +138,8 @@ def make_pipeline(config: Config, artifact: Artifact) -> Pipeline:
         late_is_rejected=config.dead_letters.late,
     )
     scorer = artifact.open_scorer(threads=config.limits.threads)
-    return Pipeline(policy, artifact.features, scorer)
+    classifier = artifact.open_classifier(threads=config.limits.threads)
+    return Pipeline(policy, artifact.features, scorer, classifier)
 
 
 def make_daemon(

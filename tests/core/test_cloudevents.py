@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from detector.core.alerts import Alert, AlertPolicy, Severity, State
+from detector.core.alerts import Alert, AlertPolicy, LikelyFault, Severity, State
 from detector.core.cloudevents import CONTENT_TYPE, TYPE_PREFIX, encode_alert, rfc3339
 from detector.core.ticks import Float32
 from tests.core.reference import LOOKING_BACK, Tick, batch_of
@@ -99,6 +99,11 @@ def test_an_alert_says_everything_in_its_place() -> None:
         },
     }
     assert CONTENT_TYPE.startswith("application/cloudevents+json")
+
+
+def test_a_model_may_expect_the_last_tick_only() -> None:
+    data = encoded(make_alert(expected=np.array([[1.5, 2.0]], np.float32)))["data"]
+    assert (len(data["observed"]), data["expected"]) == (2, [[1.5, 2.0]])
 
 
 @pytest.mark.parametrize("state", State)
@@ -202,3 +207,9 @@ def test_a_time_is_written_to_the_nanosecond(ns: int) -> None:
     moment = datetime.fromisoformat(text[:19]).replace(tzinfo=UTC)
     seconds = int((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds())
     assert seconds * 10**9 + int(text[20:29]) == ns
+
+
+def test_the_likely_fault_is_told_where_it_is_known() -> None:
+    assert "fault" not in encoded(make_alert())["data"]
+    event = encoded(make_alert(fault=LikelyFault("spike", 0.25)))
+    assert event["data"]["fault"] == {"kind": "spike", "probability": 0.25}

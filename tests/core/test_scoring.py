@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from detector.core.scoring import CHUNK, OnnxScorer, contributions, mean_score, score_windows
 from detector.core.ticks import Float32
 from detector.core.windows import WindowStore
-from detector.model.export import Scaling, scorer_graph
-from detector.model.reference import random_network
+from detector.model.architecture import Architecture
+from detector.model.export import scorer_graph
+from detector.model.scaling import Scaling
+from detector.model.weights import random_network
 from tests.artifacts import make_artifact
 
 LENGTH = 5
@@ -121,9 +123,10 @@ def test_the_score_of_a_row_does_not_depend_on_the_others(errors: list[list[floa
 def test_an_explanation_is_finite_however_far_the_network_strays(size: float) -> None:
     """A relu network has no bound, and its output is scaled back by an exponential."""
     scaling = Scaling(np.zeros(1), np.ones(1), 4.0)
-    network = random_network(1, (32, 16), activation="relu")
+    architecture = Architecture(32, 1, (32, 16), activation="relu")
+    network = random_network(architecture)
     scorer = OnnxScorer(
-        scorer_graph(network, scaling, np.ones(1), length=32),
+        scorer_graph(architecture, network, scaling, np.ones(1)),
         threads=1,
         center=scaling.center,
         scale=scaling.scale,

@@ -1,178 +1,275 @@
-"""The exported graphs against an LSTM written down from its formulas."""
+"""The exported graphs against the networks written down from their formulas."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from functools import cache
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from detector.core.scoring import OnnxScorer
-from detector.model.export import (
-    LstmWeights,
-    NetworkWeights,
-    Scaling,
-    decoder_units,
-    encoder_graph,
-    scorer_graph,
-)
-from detector.model.scaling import apply_scaling, fit_scaling
+from detector.model.architecture import Architecture
+from detector.model.export import classifier_graph, encoder_graph, scorer_graph
+from detector.model.scaling import Scaling, apply_scaling, fit_scaling
+from detector.model.weights import DenseWeights, NetworkWeights, random_network
+from tests.model import formulas
+from tests.model.formulas import Array
 
-Array = NDArray[np.float64]
 LENGTH, FEATURES = 6, 3
-STACKS = [(5,), (6, 4), (7, 5, 3), (32, 16)]
+CASES = formulas.architectures(LENGTH, FEATURES)
+RECURRENT = {name: case for name, case in CASES.items() if case.recurrent}
+CONDITIONED = {name: case for name, case in CASES.items() if case.conditioned}
+DEFAULT = CASES["reconstruction"]
 #: Of unequal sizes, so that a swapped axis or a missing step shows.
 SCALING = Scaling(np.array([0.5, -2.0, 1e4]), np.array([0.1, 3.0, 250.0]), 4.0)
-ERROR_SCALE = np.array([0.3, 1.0, 2.5])
+ERROR_SCALES = np.array([[0.3, 1.0, 2.5], [0.7, 0.2, 4.0]])
+
+of_every_kind = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
-def network(units: Sequence[int], activation: str, seed: int = 0) -> NetworkWeights:
-    random = np.random.default_rng(seed)
-
-    def draw(*shape: int) -> NDArray[np.float32]:
-        return random.normal(0, 0.4 / np.sqrt(shape[0]), shape).astype(np.float32)
-
-    def stack(inputs: int, widths: Sequence[int]) -> tuple[LstmWeights, ...]:
-        layers = []
-        for width in widths:
-            layers.append(
-                LstmWeights(
-                    draw(inputs, 4 * width), draw(width, 4 * width), draw(4 * width), activation
-                )
-            )
-            inputs = width
-        return tuple(layers)
-
-    mirrored = decoder_units(units)
-    dense = (draw(mirrored[-1], FEATURES), draw(FEATURES))
-    return NetworkWeights(stack(FEATURES, units), stack(units[-1], mirrored), dense)
+def weights_of(case: Architecture, spread: float = 0.25) -> NetworkWeights:
+    return random_network(case, spread=spread)
 
 
-def windows(count: int = 20) -> NDArray[np.float32]:
+def error_scale(case: Architecture) -> Array:
+    return ERROR_SCALES[: len(case.targets)]
+
+
+def graph_of(case: Architecture, weights: NetworkWeights | None = None) -> bytes:
+    return scorer_graph(case, weights or weights_of(case), SCALING, error_scale(case))
+
+
+def windows(count: int = 20, length: int = LENGTH) -> NDArray[np.float32]:
     random = np.random.default_rng(1)
-    shape = (count, LENGTH, FEATURES)
+    shape = (count, length, FEATURES)
     spread = random.lognormal(0, 1, (count, 1, 1))
     return (SCALING.center + SCALING.scale * spread * random.normal(size=shape)).astype(np.float32)
 
 
-def lstm(sequence: Array, layer: LstmWeights) -> Array:
-    """(n, length, inputs) -> (n, length, units): Hochreiter and Schmidhuber 1997 with forget
-    gates, as Keras orders and applies them (input, forget, cell, output)."""
-    inner = np.tanh if layer.activation == "tanh" else relu
-    n, length, _ = sequence.shape
-    hidden = np.zeros((n, layer.units))
-    cell = np.zeros((n, layer.units))
-    outputs = []
-    for step in range(length):
-        gates = sequence[:, step] @ layer.kernel + hidden @ layer.recurrent + layer.bias
-        i, f, c, o = np.split(gates, 4, axis=1)
-        cell = sigmoid(f) * cell + sigmoid(i) * inner(c)
-        hidden = sigmoid(o) * inner(cell)
-        outputs.append(hidden)
-    return np.stack(outputs, axis=1)
-
-
-def relu(x: Array) -> Array:
-    result: Array = np.maximum(x, 0)
-    return result
-
-
-def sigmoid(x: Array) -> Array:
-    result: Array = 1 / (1 + np.exp(-x))
-    return result
-
-
-def reference(weights: NetworkWeights, x: NDArray[np.float32]) -> tuple[Array, Array, Array]:
-    """(encoding, scaled reconstruction, normalised errors) in float64."""
-    z: Array = SCALING.squash * np.arcsinh((x - SCALING.center) / SCALING.scale / SCALING.squash)
-    hidden = z
-    for layer in weights.encoder:
-        hidden = lstm(hidden, layer)
-    encoding = hidden[:, -1]
-    hidden = np.repeat(encoding[:, None], LENGTH, axis=1)
-    for layer in weights.decoder:
-        hidden = lstm(hidden, layer)
-    reconstruction: Array = hidden @ weights.dense[0] + weights.dense[1]
-    errors: Array = ((reconstruction - z) ** 2).mean(axis=1) / ERROR_SCALE
-    return encoding, reconstruction, errors
+def session(graph: bytes) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
 
 
 def run(graph: bytes, x: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {"windows": x}), strict=True))
+    engine = session(graph)
+    names = [output.name for output in engine.get_outputs()]
+    return dict(zip(names, engine.run(names, {"windows": x}), strict=True))
 
 
-@pytest.mark.parametrize("units", STACKS, ids=str)
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
-def test_the_scorer_computes_what_the_formulas_say(units: tuple[int, ...], activation: str) -> None:
-    weights, x = network(units, activation), windows()
-    _, reconstruction, errors = reference(weights, x)
-    found = run(scorer_graph(weights, SCALING, ERROR_SCALE, length=LENGTH), x)
-    assert found["scaled_reconstruction"].shape == (LENGTH, len(x), FEATURES)
-    time_minor = found["scaled_reconstruction"].transpose(1, 0, 2)
-    np.testing.assert_allclose(time_minor, reconstruction, rtol=1e-5, atol=1e-5)
+@of_every_kind
+def test_the_scorer_computes_what_the_formulas_say(case: Architecture) -> None:
+    weights, x = weights_of(case), windows()
+    z = formulas.scaled(x, SCALING)
+    said = formulas.outputs(case, weights, z)
+    expected = np.concatenate([formulas.in_order(case, output) for output in said], axis=1)
+    errors = formulas.errors(case, weights, z, error_scale(case))
+    found = run(graph_of(case), x)
+    assert found["scaled_expectation"].shape == (case.expected_ticks, len(x), FEATURES)
+    time_minor = found["scaled_expectation"].transpose(1, 0, 2)
+    np.testing.assert_allclose(time_minor, expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found["errors"], errors, rtol=1e-5, atol=1e-5)
-    assert np.abs(reconstruction).max() > 0.1, "a network of zeros would prove nothing"
+    assert np.abs(expected).max() > 0.1, "a network of zeros would prove nothing"
 
 
-@pytest.mark.parametrize("units", STACKS, ids=str)
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
-def test_the_encoder_gives_the_last_state_of_the_bottleneck(
-    units: tuple[int, ...], activation: str
-) -> None:
-    weights, x = network(units, activation), windows()
-    encoding, _, _ = reference(weights, x)
-    found = run(encoder_graph(weights, SCALING, length=LENGTH), x)["encoding"]
-    assert found.shape == (len(x), units[-1])
-    np.testing.assert_allclose(found, encoding, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
-def test_the_engine_explains_in_the_features_own_units(activation: str) -> None:
-    weights, x = network((6, 4), activation), windows()
-    _, reconstruction, errors = reference(weights, x)
+@of_every_kind
+def test_the_engine_explains_in_the_features_own_units(case: Architecture) -> None:
+    weights, x = weights_of(case), windows()
+    z = formulas.scaled(x, SCALING)
+    said = formulas.outputs(case, weights, z)
+    expected = np.concatenate([formulas.in_order(case, output) for output in said], axis=1)
     scorer = OnnxScorer(
-        scorer_graph(weights, SCALING, ERROR_SCALE, length=LENGTH),
+        graph_of(case),
         threads=1,
         center=SCALING.center,
         scale=SCALING.scale,
         squash=SCALING.squash,
     )
     assert (scorer.length, scorer.features) == (LENGTH, FEATURES)
-    np.testing.assert_allclose(scorer.errors(x), errors, rtol=1e-5, atol=1e-5)
-    own_units = SCALING.center + SCALING.scale * SCALING.squash * np.sinh(
-        reconstruction / SCALING.squash
-    )
-    np.testing.assert_allclose(
-        scorer.reconstruct(x), own_units, rtol=1e-5, atol=1e-5 * SCALING.scale.max()
-    )
+    own_units = SCALING.center + SCALING.scale * SCALING.squash * np.sinh(expected / SCALING.squash)
+    found = scorer.reconstruct(x)
+    assert found.shape == (len(x), case.expected_ticks, FEATURES)
+    np.testing.assert_allclose(found, own_units, rtol=1e-5, atol=1e-5 * SCALING.scale.max())
+
+
+@pytest.mark.parametrize("case", CONDITIONED.values(), ids=CONDITIONED)
+def test_a_conditioned_decoder_reads_its_own_ticks(case: Architecture) -> None:
+    """And not the true ones: with these it would say something else, after the first step."""
+    weights, z = weights_of(case), formulas.scaled(windows(), SCALING)
+    own = formulas.outputs(case, weights, z)
+    taught = formulas.outputs(case, weights, z, taught=True)
+    for one, other in zip(own, taught, strict=True):
+        np.testing.assert_array_equal(one[:, 0], other[:, 0])
+        assert (np.abs(one - other)[:, 1:].max(axis=(0, 2), initial=0) > 1e-3).all()
+
+
+@pytest.mark.parametrize("case", CONDITIONED.values(), ids=CONDITIONED)
+def test_a_conditioned_decoder_that_runs_away_is_held(case: Architecture) -> None:
+    """Weights a hundred times too large, a window far from all: the score is a number yet."""
+    weights = random_network(case, spread=30.0)
+    found = run(graph_of(case, weights), (windows() * np.float32(1e30)))
+    assert np.isfinite(found["errors"]).all()
+    assert np.isfinite(found["scaled_expectation"]).all()
+
+
+@of_every_kind
+def test_a_window_scores_the_same_to_the_last_bit_in_any_company(case: Architecture) -> None:
+    engine, x = session(graph_of(case)), windows(67)
+    whole = engine.run(None, {"windows": x})
+    for size in (1, 2, 3, 8, 33):
+        parts = [engine.run(None, {"windows": x[i : i + size]}) for i in range(0, len(x), size)]
+        errors, expected = zip(*parts, strict=True)
+        np.testing.assert_array_equal(np.concatenate(errors), whole[0])
+        np.testing.assert_array_equal(np.concatenate(expected, axis=1), whole[1])
+
+
+@pytest.mark.parametrize("horizon", [1, 2, LENGTH - 1])
+@pytest.mark.parametrize("conditioned", [False, True])
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=30)
+def test_a_prediction_does_not_know_the_ticks_it_foretells(
+    horizon: int, conditioned: bool, seed: int
+) -> None:
+    case = dataclasses.replace(DEFAULT, kind="prediction", horizon=horizon, conditioned=conditioned)
+    x = windows()
+    other = x.copy()
+    shape = (len(x), horizon, FEATURES)
+    other[:, -horizon:] += np.random.default_rng(seed).normal(0, 100, shape).astype(np.float32)
+    engine = session(graph_of(case))
+    one, two = (engine.run(None, {"windows": each}) for each in (x, other))
+    np.testing.assert_array_equal(one[1], two[1])
+    assert (one[0] != two[0]).any()
+
+
+# -- encoder
+
+
+@pytest.mark.parametrize("case", RECURRENT.values(), ids=RECURRENT)
+@pytest.mark.parametrize("steps", [1, LENGTH, 11])
+def test_the_encoder_gives_the_last_state_of_the_bottleneck(case: Architecture, steps: int) -> None:
+    weights, x = weights_of(case), windows(length=steps)
+    graph = encoder_graph(case, weights, SCALING)
+    lengths = np.full(len(x), steps, np.int32)
+    (found,) = session(graph).run(["encoding"], {"windows": x, "lengths": lengths})
+    assert found.shape == (len(x), case.units[-1])
+    encoding = formulas.encoding(weights, formulas.scaled(x, SCALING))
+    np.testing.assert_allclose(found, encoding, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("units", [(5,), (6, 4), (32, 16)], ids=str)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=40),
+    longer=st.integers(0, 3),
+    seed=st.integers(0, 2**32 - 1),
+    garbage=st.sampled_from([1.0, 1e30, np.inf, np.nan]),
+)
+@settings(deadline=None, max_examples=60)
+def test_padding_never_changes_a_vector(
+    units: tuple[int, ...], lengths: list[int], longer: int, seed: int, garbage: float
+) -> None:
+    engine = _encoder(units)
+    random = np.random.default_rng(seed)
+    shape = (len(lengths), max(lengths) + longer, FEATURES)
+    x = (SCALING.center + SCALING.scale * random.normal(size=shape)).astype(np.float32)
+    valid = np.array(lengths, np.int32)
+    padded = np.arange(shape[1]) >= valid[:, None]
+    x[padded] = random.normal(size=(padded.sum(), FEATURES)) * garbage
+    (together,) = engine.run(None, {"windows": x, "lengths": valid})
+    for i, length in enumerate(lengths):
+        own = {"windows": x[i : i + 1, :length], "lengths": valid[i : i + 1]}
+        np.testing.assert_array_equal(together[i], engine.run(None, own)[0][0])
+
+
+@cache
+def _encoder(units: tuple[int, ...]) -> onnxruntime.InferenceSession:
+    case = dataclasses.replace(DEFAULT, units=units)
+    return session(encoder_graph(case, weights_of(case), SCALING))
+
+
+# -- the classifier
+
+
+@pytest.mark.parametrize("case", RECURRENT.values(), ids=RECURRENT)
+def test_the_classifier_computes_what_the_formulas_say(case: Architecture) -> None:
+    """The encoder's layers over the whole window, a dense one, softmax."""
+    weights, x = weights_of(case), windows()
+    kernel = np.random.default_rng(2).normal(size=(case.units[-1], 5)).astype(np.float32)
+    last = DenseWeights(kernel, np.linspace(-1, 1, 5, dtype=np.float32))
+    vector = formulas.encoding(weights, formulas.scaled(x, SCALING))
+    powers = np.exp(formulas.dense(vector, last))
+    graph = classifier_graph(case, weights.encoder, last, SCALING)
+    (found,) = session(graph).run(["probabilities"], {"windows": x})
+    np.testing.assert_allclose(found, powers / powers.sum(axis=1, keepdims=True), rtol=1e-4)
+    assert np.ptp(found, axis=0).max() > 0.002, "always the same would prove nothing"
+
+
+# -- the graph as such
 
 
 def test_the_decoder_mirrors_the_encoder() -> None:
-    assert decoder_units((32, 16)) == (32,)
-    assert decoder_units((64, 32, 16)) == (32, 64)
-    assert decoder_units((16,)) == (16,)
+    def mirrored(*units: int, **kind: Any) -> tuple[int, ...]:
+        return dataclasses.replace(DEFAULT, units=units, **kind).decoder_units
+
+    assert mirrored(32, 16) == (32,)
+    assert mirrored(64, 32, 16) == (32, 64)
+    assert mirrored(16) == (16,)
+    assert mirrored(64, 16, kind="dense") == (64,)
+    assert mirrored(16, kind="dense") == ()
+    assert mirrored(32, 16, kind="last_step") == ()
+
+
+@of_every_kind
+def test_the_floating_point_operations_are_those_of_the_matrix_products(
+    case: Architecture,
+) -> None:
+    """Counted from the weights and how often each is used. The folded decoder needs fewer."""
+    weights = weights_of(case)
+    total = sum(case.inputs * 2 * (w.kernel.size + w.recurrent.size) for w in weights.encoder)
+    for target, decoder in zip(case.targets, weights.decoders, strict=True):
+        steps = target.steps if case.recurrent else 1
+        lstm = sum(w.kernel.size + w.recurrent.size for w in decoder.lstm)
+        total += 2 * steps * (lstm + sum(w.kernel.size for w in decoder.dense))
+    assert case.flops_per_window() == total
+
+
+@of_every_kind
+def test_an_architecture_survives_its_manifest(case: Architecture) -> None:
+    manifest = {
+        "model": case.to_json() | {"parameters": 1},
+        "window": {"length": LENGTH},
+        "features": [{}] * FEATURES,
+    }
+    assert Architecture.from_manifest(manifest) == case
+
+
+def test_a_manifest_of_the_first_models_is_a_reconstruction() -> None:
+    model = {"kind": "reconstruction", "units": [6, 4], "activation": "tanh", "parameters": 1}
+    manifest = {"model": model, "window": {"length": LENGTH}, "features": [{}] * FEATURES}
+    assert Architecture.from_manifest(manifest) == DEFAULT
 
 
 def test_a_graph_is_the_same_bytes_every_time() -> None:
     """The model's version is a hash of them."""
-    weights = network((6, 4), "tanh")
-    one = scorer_graph(weights, SCALING, ERROR_SCALE, length=LENGTH)
-    assert one == scorer_graph(network((6, 4), "tanh"), SCALING, ERROR_SCALE, length=LENGTH)
-    assert one != scorer_graph(weights, SCALING, ERROR_SCALE * 2, length=LENGTH)
+    weights = weights_of(DEFAULT)
+    one = scorer_graph(DEFAULT, weights, SCALING, ERROR_SCALES[:1])
+    assert one == scorer_graph(DEFAULT, weights_of(DEFAULT), SCALING, ERROR_SCALES[0])
+    assert one != scorer_graph(DEFAULT, weights, SCALING, ERROR_SCALES[:1] * 2)
 
 
-def test_graphs_keep_the_lstm_whole_and_read_in_old_engines() -> None:
-    graph = onnx.load_from_string(
-        scorer_graph(network((6, 4), "tanh"), SCALING, ERROR_SCALE, length=LENGTH)
-    )
+@of_every_kind
+def test_graphs_keep_the_lstm_whole_and_read_in_old_engines(case: Architecture) -> None:
+    weights = weights_of(case)
+    graph = onnx.load_from_string(graph_of(case))
     operators = [node.op_type for node in graph.graph.node]
-    assert operators.count("LSTM") == 3
+    whole = len(weights.encoder) + sum(len(d.lstm) for d in weights.decoders)
+    if not case.conditioned or (case.activation == "tanh" and len(case.units) < 3):
+        assert operators.count("LSTM") == whole
     assert not {"Loop", "Scan", "If"} & set(operators)
     assert graph.ir_version <= 9
     assert [o.version for o in graph.opset_import] == [18]

@@ -19,6 +19,9 @@ from detector.core.ticks import Float32
 from detector.errors import DataError
 from detector.lab.datasets import DataFile
 from detector.lab.offline import TrainingReport, train_model
+from detector.model.architecture import Architecture
+from detector.model.export import scorer_graph
+from detector.model.scaling import Scaling
 
 pytestmark = pytest.mark.training
 
@@ -113,7 +116,7 @@ def test_the_deployed_graph_is_the_trained_network(fitted: Fitted) -> None:
     z = (squash * np.arcsinh((windows - center) / scale / squash)).astype(np.float32)
     expected = np.asarray(network(z))
     session = onnxruntime.InferenceSession(artifact.scorer, providers=["CPUExecutionProvider"])
-    scaled, errors = session.run(["scaled_reconstruction", "errors"], {"windows": windows})
+    scaled, errors = session.run(["scaled_expectation", "errors"], {"windows": windows})
     np.testing.assert_allclose(scaled.transpose(1, 0, 2), expected, rtol=1e-5, atol=1e-5)
     by_hand = ((expected.astype(np.float64) - z) ** 2).mean(axis=1)
     by_hand /= np.array(artifact.manifest["calibration"]["error_scale"])
@@ -176,6 +179,93 @@ def test_training_is_reproducible_from_its_seed(fitted: Fitted, tmp_path: Path) 
     np.testing.assert_array_equal(again.calibration, artifact.calibration)
 
 
+# -- every kind
+
+KINDS: dict[str, dict[str, Any]] = {
+    "sequence": {"kind": "sequence"},
+    "last_step": {"kind": "last_step"},
+    "dense": {"kind": "dense"},
+    "reversed": {"target_order": "reversed"},
+    "conditioned": {"conditioned": True},
+    "prediction": {"kind": "prediction", "horizon": 2},
+    "composite": {"kind": "composite", "horizon": 2, "prediction_weight": 0.25},
+    "composite with everything": {
+        "kind": "composite",
+        "horizon": 3,
+        "target_order": "reversed",
+        "conditioned": True,
+        "activation": "relu",
+    },
+}
+
+
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
+def test_any_kind_is_trained_calibrated_and_deployed(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    from detector.model import networks
+    from detector.model.backend import keras
+
+    config = make_config(xla=True, model={"units": [5, 3], **options})
+    artifact, report, seen = fit(config, tmp_path, healthy())
+    manifest = artifact.manifest
+    case = Architecture.from_manifest(manifest)
+    assert {name: manifest["model"][name] for name in options} == options
+    assert len(seen) == report.epochs >= 1
+    assert all(math.isfinite(held) for _, _, held in seen)
+
+    # What is deployed is what was trained, normalised by what the manifest says.
+    network = keras.saving.load_model(artifact.path / "model.keras", compile=False)
+    weights = networks.network_weights(network, case)
+    assert report.parameters == weights.parameters() == network.count_params()
+    scaling = manifest["scaling"]
+    graph = scorer_graph(
+        case,
+        weights,
+        Scaling(np.array(scaling["center"]), np.array(scaling["scale"]), scaling["squash"]),
+        error_scales(artifact, case),
+    )
+    assert graph == artifact.scorer
+
+    expected = artifact.open_scorer(threads=1).reconstruct(some_windows(artifact))
+    assert expected.shape == (300, case.expected_ticks, len(FEATURES))
+    # Normal windows score about 1, whatever the kind: the heavy tail takes some room.
+    assert 0.3 < float(np.median(artifact.calibration)) < 1.5
+    encoders = {"encoder.onnx", "encoder.keras"} & set(manifest["files"])
+    assert len(encoders) == (2 if case.recurrent else 0)
+
+
+def error_scales(artifact: Artifact, case: Architecture) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """(targets, features), in the manifest a list, or of composite one by target."""
+    found = artifact.manifest["calibration"]["error_scale"]
+    rows = [found] if isinstance(found, list) else [found[t.name] for t in case.targets]
+    assert isinstance(found, dict) == (case.kind == "composite")
+    return np.array(rows)
+
+
+def test_each_error_of_a_composite_model_has_its_own_scale(tmp_path: Path) -> None:
+    """What follows is harder to tell than what was read: the scales differ, the shares do not."""
+    options = {"kind": "composite", "horizon": 2, "units": [5, 3]}
+    artifact, _, _ = fit(make_config(model=options), tmp_path, healthy())
+    scales = error_scales(artifact, Architecture.from_manifest(artifact.manifest))
+    assert scales.shape == (2, len(FEATURES))
+    assert (scales > 0).all()
+    assert (scales[0] != scales[1]).any()
+
+
+def test_an_epoch_may_be_a_single_batch(tmp_path: Path) -> None:
+    """Fewer windows than a batch are refused in the configuration."""
+    training = {"epochs": 1, "batch_size": 64, "windows_per_epoch": 64, "xla": False}
+    _, report, _ = fit(make_config(training=training), tmp_path, healthy())
+    assert report.epochs == 1
+
+
+def test_a_dense_network_wider_than_the_window_is_refused(tmp_path: Path) -> None:
+    config = make_config(features="auto", model={"kind": "dense", "units": [12]})
+    with pytest.raises(DataError, match=r"model\.units: .* narrower than the window's 12 numbers"):
+        fit(config, tmp_path, [{"timestamp": i, "a": i % 7, "b": i % 5} for i in range(TICKS)])
+
+
 # -- data that does not suffice: refused before any fit
 
 
@@ -223,3 +313,13 @@ def test_as_many_ticks_as_the_message_asks_for_are_accepted(tmp_path: Path) -> N
     )
     _, report, _ = fit(one_epoch, tmp_path, healthy(needed + LENGTH))
     assert report.windows["calibrating"] >= 500
+
+
+def test_a_training_ends_when_its_time_is_up_and_is_a_model_all_the_same(tmp_path: Path) -> None:
+    """After the first batch: the time is looked at within an epoch too."""
+    endless = {"epochs": 10_000, "patience": 10_000, "batch_size": 64, "max_seconds": 0.001}
+    artifact, report, seen = fit(make_config(training=endless), tmp_path, healthy())
+    assert report.epochs == len(seen) == 1
+    assert math.isfinite(report.validation_loss)
+    scores = artifact.open_scorer(threads=1).errors(some_windows(artifact))
+    assert np.isfinite(scores).all()

@@ -1,0 +1,53 @@
+"""Windows, or sequences of any length, to vectors: the encoder of a model on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from detector.core.engine import open_session
+from detector.core.ticks import Float32
+
+#: Sequences in one call of the engine.
+CHUNK = 256
+
+
+class OnnxEncoder:
+    """Runs a serialized encoder graph on threads CPU threads."""
+
+    def __init__(self, graph: bytes, *, threads: int) -> None:
+        self._session = open_session(graph, threads=threads)
+        self.features = int(self._session.get_inputs()[0].shape[2])
+        self.units = int(self._session.get_outputs()[0].shape[1])
+
+    def encode_windows(self, windows: Float32) -> Float32:
+        """(n, steps, features) -> (n, units)."""
+        n, steps, _ = windows.shape
+        if n == 0:
+            return np.empty((0, self.units), np.float32)
+        inputs = {"windows": windows, "lengths": np.full(n, steps, np.int32)}
+        parts = [
+            self._session.run(
+                ["encoding"], {k: v[start : start + CHUNK] for k, v in inputs.items()}
+            )
+            for start in range(0, n, CHUNK)
+        ]
+        encoding: Float32 = np.concatenate([part[0] for part in parts])
+        return encoding
+
+    def encode_sequences(self, sequences: Sequence[Float32]) -> Float32:
+        """Sequences (steps, features) of any lengths above 0 -> (n, units), in their order.
+        They are padded to the longest of a call; padding never changes a vector."""
+        encoding = np.empty((len(sequences), self.units), np.float32)
+        # Those of like length together: little padding.
+        order = np.argsort([len(s) for s in sequences], kind="stable")
+        for start in range(0, len(order), CHUNK):
+            chosen = order[start : start + CHUNK].tolist()
+            lengths = np.array([len(sequences[i]) for i in chosen], np.int32)
+            padded = np.zeros((len(chosen), int(lengths.max()), self.features), np.float32)
+            for row, i in enumerate(chosen):
+                padded[row, : len(sequences[i])] = sequences[i]
+            inputs = {"windows": padded, "lengths": lengths}
+            encoding[chosen] = self._session.run(["encoding"], inputs)[0]
+        return encoding

@@ -1,0 +1,51 @@
+"""The encoder on its own: many sequences in one call, each as if it were alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detector.core.encoding import CHUNK, OnnxEncoder
+from detector.core.ticks import Float32
+from detector.model.architecture import Architecture
+from detector.model.export import encoder_graph
+from detector.model.scaling import Scaling
+from detector.model.weights import random_network
+
+FEATURES, UNITS = 3, 4
+
+
+@pytest.fixture(scope="module")
+def encoder() -> OnnxEncoder:
+    case = Architecture(8, FEATURES, (6, UNITS))
+    scaling = Scaling(np.zeros(FEATURES), np.ones(FEATURES), 4.0)
+    return OnnxEncoder(encoder_graph(case, random_network(case), scaling), threads=1)
+
+
+def sequences(*lengths: int) -> list[Float32]:
+    random = np.random.default_rng(4)
+    return [random.normal(0, 2, (n, FEATURES)).astype(np.float32) for n in lengths]
+
+
+def test_padding_never_changes_a_vector(encoder: OnnxEncoder) -> None:
+    short = sequences(3, 1, 20, 7)
+    alone = np.concatenate([encoder.encode_sequences([one]) for one in short])
+    np.testing.assert_array_equal(encoder.encode_sequences(short), alone)
+    beside_a_long_one = encoder.encode_sequences([*short, *sequences(500)])
+    np.testing.assert_array_equal(beside_a_long_one[: len(short)], alone)
+    assert np.abs(np.diff(alone, axis=0)).min() > 1e-4, "equal vectors would prove nothing"
+
+
+def test_vectors_come_in_the_order_of_the_sequences_whatever_their_lengths(
+    encoder: OnnxEncoder,
+) -> None:
+    random = np.random.default_rng(5)
+    many = sequences(*random.integers(1, 12, 2 * CHUNK + 5).tolist())
+    together = encoder.encode_sequences(many)
+    alone = np.concatenate([encoder.encode_windows(one[None]) for one in many])
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_nothing_gives_no_vectors(encoder: OnnxEncoder) -> None:
+    assert encoder.encode_sequences([]).shape == (0, UNITS)
+    assert encoder.encode_windows(np.empty((0, 8, FEATURES), np.float32)).shape == (0, UNITS)

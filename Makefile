@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml
 		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,parquet,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,parquet,plot,dev]'
 	@touch $(STAMP)
 
 demo: install

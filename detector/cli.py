@@ -13,14 +13,21 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from detector import __version__
 from detector.errors import BrokerError, DetectorError, UsageError
-
-if TYPE_CHECKING:
-    from detector.config import Config
-    from detector.lab.datasets import DataFile
+from detector.model_commands import add_model_commands, plot_architecture
+from detector.terminal import (
+    add_data_arguments,
+    counted,
+    data_files,
+    moment,
+    print_table,
+    progress_bar,
+    read_config,
+    shown,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,18 +71,6 @@ def _parser() -> argparse.ArgumentParser:
             )
         return command
 
-    def add_data(command: argparse.ArgumentParser) -> None:
-        command.add_argument(
-            "--data",
-            nargs="+",
-            required=True,
-            metavar="[SERIES=]FILE",
-            help="CSV, JSON lines (both also .gz) or Parquet",
-        )
-        command.add_argument("--since", metavar="TIME", help="only ticks from this time (ISO 8601)")
-        command.add_argument("--until", metavar="TIME", help="only ticks before this time")
-        command.add_argument("--limit", type=int, metavar="N", help="only the first N rows a file")
-
     demo = add("demo", _demo, "Train, run, inject faults, report: all in one", config=False)
     demo.add_argument("--json", action="store_true", help="one JSON object as the last line")
     demo.add_argument("--seed", type=int, default=7)
@@ -90,17 +85,17 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--seed", type=int, default=7)
 
     publish = add("publish", _publish, "Publish the ticks of a data file")
-    add_data(publish)
+    add_data_arguments(publish)
     publish.add_argument("--rate", type=float, metavar="R", help="ticks a second; default: all")
     publish.add_argument("--json", action="store_true")
 
     train = add("train", _train, "Train and calibrate a model")
-    add_data(train)
+    add_data_arguments(train)
     train.add_argument("--out", type=Path, required=True, metavar="DIR")
     train.add_argument("--json", action="store_true")
 
     score = add("score", _score, "Score a data file, one row a tick")
-    add_data(score)
+    add_data_arguments(score)
     score.add_argument("--model", type=Path, required=True, metavar="DIR")
     score.add_argument("--out", type=Path, required=True, metavar="FILE")
     score.add_argument("--json", action="store_true")
@@ -140,6 +135,9 @@ def _parser() -> argparse.ArgumentParser:
     inspect = add("inspect", _inspect, "Tell what a model is", config=False)
     inspect.add_argument("model", type=Path, metavar="DIR")
     inspect.add_argument("--json", action="store_true", help="the manifest")
+    inspect.add_argument("--plot", type=Path, metavar="FILE", help="draw the layers into FILE")
+
+    add_model_commands(add)
 
     bench = add("bench", _bench, "Measure speed beside the machine's own")
     bench.add_argument(
@@ -179,18 +177,18 @@ def _demo(options: argparse.Namespace) -> int:
     rate = result.false_alarms_per_100k_windows
     delay = result.tick_to_alert_ms
     by_kind = ", ".join(f"{kind} {found}" for kind, found in result.by_kind.items())
-    _table(
+    print_table(
         [
             ("ticks", f"{result.ticks}"),
             ("windows scored", f"{result.windows}"),
             ("alerts opened", f"{result.alerts_opened}"),
             ("faults injected", f"{result.injected}"),
             ("faults detected", f"{result.detected} ({by_kind})"),
-            ("event precision", _shown(result.precision)),
-            ("event recall", _shown(result.recall)),
-            ("false alarms per 100 000 windows", _shown(rate)),
-            ("tick to alert, p50", f"{_shown(delay['p50'])} ms"),
-            ("tick to alert, p99", f"{_shown(delay['p99'])} ms"),
+            ("event precision", shown(result.precision)),
+            ("event recall", shown(result.recall)),
+            ("false alarms per 100 000 windows", shown(rate)),
+            ("tick to alert, p50", f"{shown(delay['p50'])} ms"),
+            ("tick to alert, p99", f"{shown(delay['p99'])} ms"),
             ("wall time", f"{result.wall_s} s"),
         ]
     )
@@ -223,15 +221,15 @@ def _publish(options: argparse.Namespace) -> int:
     from detector.core.features import FeatureSet
     from detector.lab.publishing import publish_files
 
-    config = _config(options)
+    config = read_config(options)
     fields = None
     if not isinstance(config.features, str):
         fields = FeatureSet.parse(config.features).fields
     if options.rate is not None and options.rate <= 0:
         raise UsageError("--rate must be above 0")
-    with _bar("publish", " ticks") as bar:
+    with progress_bar("publish", " ticks") as bar:
         total = publish_files(
-            config, _files(options), fields=fields, rate=options.rate, sent=bar.update
+            config, data_files(options), fields=fields, rate=options.rate, sent=bar.update
         )
     if options.json:
         print(json.dumps({"published": total}))
@@ -243,10 +241,10 @@ def _publish(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from detector.lab.offline import train_model
 
-    config = _config(options)
-    files = _files(options)
+    config = read_config(options)
+    files = data_files(options)
     with contextlib.ExitStack() as stack:
-        reading = stack.enter_context(_bar("read", " ticks"))
+        reading = stack.enter_context(progress_bar("read", " ticks"))
         bars: list[Any] = []
 
         def progress(epoch: int, loss: float, validation_loss: float) -> None:
@@ -256,7 +254,7 @@ def _train(options: argparse.Namespace) -> int:
         def read(ticks: int) -> None:
             reading.update(ticks)
 
-        bars.append(stack.enter_context(_bar("train", " epochs", config.training.epochs)))
+        bars.append(stack.enter_context(progress_bar("train", " epochs", config.training.epochs)))
         report = train_model(config, files, options.out, progress=progress, read=read)
     if options.json:
         print(json.dumps(dataclasses.asdict(report)))
@@ -264,10 +262,10 @@ def _train(options: argparse.Namespace) -> int:
     if report.constant_features:
         names = ", ".join(report.constant_features)
         print(f"note: constant in the training data: {names}", file=sys.stderr)
-    _table(
+    print_table(
         [
-            ("ticks", f"{report.ticks} ({_counts(report.outcomes)})"),
-            ("windows", _counts(report.windows)),
+            ("ticks", f"{report.ticks} ({counted(report.outcomes)})"),
+            ("windows", counted(report.windows)),
             ("features", ", ".join(report.features)),
             ("parameters", str(report.parameters)),
             ("epochs", str(report.epochs)),
@@ -283,12 +281,12 @@ def _score(options: argparse.Namespace) -> int:
     from detector.artifact import load_artifact
     from detector.lab.offline import score_files
 
-    config = _config(options)
+    config = read_config(options)
     artifact = load_artifact(options.model)
-    files = _files(options)
+    files = data_files(options)
     draft = options.out.with_name(f".{options.out.name}.draft")
     try:
-        with draft.open("w", newline="") as out, _bar("score", " ticks") as bar:
+        with draft.open("w", newline="") as out, progress_bar("score", " ticks") as bar:
             report = score_files(config, artifact, files, out, read=bar.update)
         draft.replace(options.out)
     except OSError as error:
@@ -298,11 +296,12 @@ def _score(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(dataclasses.asdict(report)))
         return 0
-    _table(
+    looks = f" (look like: {counted(report.faults)})" if report.faults else ""
+    print_table(
         [
-            ("ticks", f"{report.ticks} ({_counts(report.outcomes)})"),
+            ("ticks", f"{report.ticks} ({counted(report.outcomes)})"),
             ("anomalous windows", f"{report.anomalous} above {report.threshold:.4f}"),
-            ("alerts opened", str(report.alerts)),
+            ("alerts opened", f"{report.alerts}{looks}"),
             ("scores", str(options.out)),
         ]
     )
@@ -317,7 +316,7 @@ def _run(options: argparse.Namespace) -> int:
     from detector.service.http import HttpServer
     from detector.service.wiring import make_broker, make_daemon, prepare_topics
 
-    config = _config(options)
+    config = read_config(options)
     logs.configure(level=config.log.level, form=config.log.format)
     artifact = load_artifact(options.model)
     broker = make_broker(config)
@@ -353,7 +352,7 @@ def _alerts(options: argparse.Namespace) -> int:
         print(value.decode() if options.json else alert_line(decode(value)), flush=True)
 
     follow_alerts(
-        _config(options),
+        read_config(options),
         from_beginning=options.from_beginning,
         forever=not options.exit,
         show=show,
@@ -364,8 +363,8 @@ def _alerts(options: argparse.Namespace) -> int:
 def _dead_letters(options: argparse.Namespace) -> int:
     from detector.lab.letters import letter_line, read_letters, republish
 
-    config = _config(options)
-    letters = read_letters(config, reason=options.reason, since_ns=_moment(options.since))
+    config = read_config(options)
+    letters = read_letters(config, reason=options.reason, since_ns=moment(options.since))
     if options.republish:
         done = republish(config, letters)
         if options.json:
@@ -388,7 +387,7 @@ def _dead_letters(options: argparse.Namespace) -> int:
 def _state(options: argparse.Namespace) -> int:
     from detector.service.keeping import grow_state, reset_state, show_state
 
-    config = _config(options)
+    config = read_config(options)
     if options.action == "reset" and options.to is None:
         raise UsageError(
             "state reset needs --to: state (go on where the saved state stands, and keep it), "
@@ -429,7 +428,7 @@ def _check(options: argparse.Namespace) -> int:
     from detector.core.features import FeatureSet
     from detector.service.wiring import make_broker, make_pipeline, topics
 
-    config = _config(options)
+    config = read_config(options)
     if not isinstance(config.features, str):
         FeatureSet.parse(config.features)
     print("configuration: ok")
@@ -457,18 +456,25 @@ def _inspect(options: argparse.Namespace) -> int:
 
     artifact = load_artifact(options.model)
     manifest = artifact.manifest
+    if options.plot:
+        plot_architecture(options.model, options.plot)
     if options.json:
         print(json.dumps(manifest))
         return 0
     model, training, calibration = (manifest[k] for k in ("model", "training", "calibration"))
     center, scale = manifest["scaling"]["center"], manifest["scaling"]["scale"]
-    _table(
+    print_table(
         [
             ("model", f"{artifact.version}, {model['kind']}, {model['parameters']} parameters"),
             ("window", f"{artifact.length} ticks x {len(artifact.features.names)} features"),
             ("layers", f"units {model['units']}, {model['activation']}"),
+            *(
+                (name.replace("_", " "), str(model[name]))
+                for name in ("horizon", "target_order", "conditioned", "prediction_weight")
+                if name in model  # the first models have none of them
+            ),
             ("trained on", f"{training['ticks']} ticks, {training['epochs']} epochs"),
-            ("windows", _counts(training["windows"])),
+            ("windows", counted(training["windows"])),
             (
                 "held-out scores",
                 f"mean {calibration['score_mean']:.3f}, highest {calibration['score_max']:.3f} "
@@ -507,63 +513,10 @@ def _bench(options: argparse.Namespace) -> int:
         "delivery": bench_delivery.delivery,
         "recovery": bench_delivery.recovery,
     }
-    results = benchmarks[options.what](_config(options), options.model, options.ticks)
+    results = benchmarks[options.what](read_config(options), options.model, options.ticks)
     if options.json:
         print(json.dumps(results))
     else:
-        _table([(name, f"{value:g}" if isinstance(value, float) else str(value))
+        print_table([(name, f"{value:g}" if isinstance(value, float) else str(value))
                 for name, value in results.items()])  # fmt: skip
     return 0
-
-
-# -- arguments and output
-
-
-def _config(options: argparse.Namespace) -> Config:
-    from detector.config import load_config
-
-    return load_config(options.config)
-
-
-def _files(options: argparse.Namespace) -> list[DataFile]:
-    from detector.lab.datasets import parse_data_argument
-
-    since_ns, until_ns = _moment(options.since), _moment(options.until)
-    if options.limit is not None and options.limit < 1:
-        raise UsageError("--limit must be at least 1")
-    return [
-        dataclasses.replace(
-            parse_data_argument(text), since_ns=since_ns, until_ns=until_ns, limit=options.limit
-        )
-        for text in options.data
-    ]
-
-
-def _moment(text: str | None) -> int | None:
-    from detector.core.codec import parse_time
-
-    try:
-        return None if text is None else parse_time(text, "iso8601")
-    except ValueError:
-        raise UsageError(f"{text!r} is no time like 2014-05-02 or 2014-05-02T12:30") from None
-
-
-def _bar(label: str, unit: str, total: int | None = None) -> Any:
-    """A progress bar for work over two seconds; nothing where no terminal watches."""
-    from tqdm import tqdm
-
-    return tqdm(desc=label, unit=unit, total=total, delay=2, disable=None, leave=False)
-
-
-def _table(rows: Sequence[tuple[str, str]]) -> None:
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        print(f"{name:<{width}}  {value}")
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{number} {name}" for name, number in counts.items())
-
-
-def _shown(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3g}"

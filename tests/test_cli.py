@@ -328,6 +328,17 @@ def test_inspect_tells_what_a_model_is(tmp_path: Path, model: Path) -> None:
     assert manifest["model_version"] in text
     assert f"{LENGTH} ticks x 1 features" in text
     assert "feature value" in text
+    assert "conditioned" in text
+
+
+def test_inspect_shows_every_option_of_an_architecture(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"kind": "composite", "horizon": 3, "prediction_weight": 0.25}
+    make_artifact(tmp_path / "m", length=LENGTH, target_order="reversed", **options)
+    lines = succeeded(detector("inspect", "m", cwd=tmp_path)).splitlines()
+    shown = {line[:18].strip(): line[18:].strip() for line in lines}
+    assert "composite" in shown["model"]
+    assert (shown["horizon"], shown["target order"]) == ("3", "reversed")
+    assert (shown["conditioned"], shown["prediction weight"]) == ("False", "0.25")
 
 
 def test_simulate_writes_ticks_that_can_be_scored_and_repeats_them(tmp_path: Path) -> None:

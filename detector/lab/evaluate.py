@@ -8,8 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from detector.lab.simulate import Fault
+
+class Stretch(Protocol):
+    """Labelled time of a series: start_ns <= event time <= end_ns."""
+
+    @property
+    def series(self) -> str: ...
+    @property
+    def start_ns(self) -> int: ...
+    @property
+    def end_ns(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +45,7 @@ class EventScore:
 
 
 def score_events(
-    faults: Sequence[Fault], alerts: Sequence[OpenedAlert], *, aftermath_ns: int
+    faults: Sequence[Stretch], alerts: Sequence[OpenedAlert], *, aftermath_ns: int
 ) -> EventScore:
     """aftermath_ns: how long after a fault its ticks are still inside a window."""
     found = [False] * len(faults)

@@ -1,0 +1,353 @@
+"""Data files to vectors, through a model's encoder: one for each window, or one for each
+uninterrupted sequence. Written as Parquet, CSV or npz.
+
+A table has a row for each vector: series, timestamp (of its last tick), ticks, label (of its
+last tick, where the data has labels; the highest of a sequence), for windows score and anomalous,
+and e0 ... e<units - 1>.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detector.artifact import Artifact, require_fit
+from detector.config import Config
+from detector.core.cloudevents import rfc3339
+from detector.core.codec import parse_time
+from detector.core.encoding import OnnxEncoder
+from detector.core.intake import Accepted, Intake
+from detector.core.scoring import score_windows
+from detector.core.slots import SeriesTable
+from detector.core.threshold import choose_threshold
+from detector.core.ticks import Float32, Float64, Int64
+from detector.core.windows import WindowStore
+from detector.errors import ArtifactError, DataError, UsageError
+from detector.lab.datasets import Chunk, DataFile, read_chunks, to_batch
+from detector.service.wiring import tick_format
+
+FORMS = (".parquet", ".csv", ".npz")
+Read = Callable[[int], None]  # called with the number of ticks just read
+
+
+@dataclass(frozen=True, slots=True)
+class Encodings:
+    """n vectors and what each stands for. label: NaN where the data says nothing of it; score,
+    anomalous: of windows, not of sequences."""
+
+    vectors: Float32
+    series: tuple[str, ...]
+    time_ns: Int64
+    ticks: Int64
+    label: Float64 | None
+    score: Float64 | None
+    anomalous: np.ndarray[Any, np.dtype[np.bool_]] | None
+
+    def columns(self) -> dict[str, Any]:
+        """As a table, without the vectors."""
+        found: dict[str, Any] = {
+            "series": list(self.series),
+            "timestamp": [rfc3339(t) for t in self.time_ns.tolist()],
+            "ticks": self.ticks,
+        }
+        for name in ("label", "score", "anomalous"):
+            values = getattr(self, name)
+            if values is not None:
+                found[name] = values
+        return found
+
+
+def encode_files(
+    config: Config,
+    artifact: Artifact,
+    files: Sequence[DataFile],
+    *,
+    sequences: bool,
+    read: Read,
+    label_field: str | None = None,
+) -> Encodings:
+    """Every window of the files (config's stride), or every uninterrupted sequence of a series.
+    Raises ArtifactError if the model has no encoder or does not fit, DataError if there is
+    nothing to encode."""
+    require_fit(artifact, config.features, config.window.length)
+    encoder = open_encoder(artifact, threads=config.limits.threads)
+    gather = _sequences if sequences else _windows
+    parts = list(gather(config, artifact, encoder, files, label_field, read))
+    if not sum(len(part.vectors) for part in parts):
+        what = "no tick" if sequences else f"no full window of {artifact.length} ticks"
+        raise DataError(f"the data holds {what} to encode (files, --since, --until, --limit)")
+    labelled = all(part.label is not None for part in parts)
+    return Encodings(
+        vectors=np.concatenate([p.vectors for p in parts]),
+        series=tuple(name for p in parts for name in p.series),
+        time_ns=np.concatenate([p.time_ns for p in parts]),
+        ticks=np.concatenate([p.ticks for p in parts]),
+        label=np.concatenate([p.label for p in parts if p.label is not None]) if labelled else None,
+        score=None
+        if sequences
+        else np.concatenate([p.score for p in parts if p.score is not None]),
+        anomalous=None
+        if sequences
+        else np.concatenate([p.anomalous for p in parts if p.anomalous is not None]),
+    )
+
+
+def open_encoder(artifact: Artifact, *, threads: int) -> OnnxEncoder:
+    path = artifact.path / "encoder.onnx"
+    if path.name not in artifact.manifest["files"]:
+        raise ArtifactError(
+            f"{artifact.path}: a model of kind {artifact.manifest['model']['kind']} has no encoder"
+        )
+    try:
+        return OnnxEncoder(path.read_bytes(), threads=threads)
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime raises a dozen classes of its own
+        raise ArtifactError(f"{path}: cannot be run: {error}; train again") from None
+
+
+def _accepted(
+    config: Config,
+    artifact: Artifact,
+    files: Sequence[DataFile],
+    label_field: str | None,
+    read: Read,
+) -> Iterator[tuple[Chunk, Accepted, SeriesTable]]:
+    """Chunk by chunk. Each file is a recording of its own."""
+    form = tick_format(config)
+    for file in files:
+        table = SeriesTable(max_series=config.limits.max_series)
+        intake = Intake(artifact.features, max_gap_s=config.window.max_gap_s)
+        for chunk in read_chunks(
+            file,
+            form,
+            artifact.features.fields,
+            label_field=config.input.label_field if label_field is None else label_field,
+        ):
+            yield chunk, intake.accept(to_batch(chunk, table)), table
+            read(len(chunk))
+
+
+def _windows(
+    config: Config,
+    artifact: Artifact,
+    encoder: OnnxEncoder,
+    files: Sequence[DataFile],
+    label_field: str | None,
+    read: Read,
+) -> Iterator[Encodings]:
+    scorer = artifact.open_scorer(threads=config.limits.threads)
+    threshold = choose_threshold(
+        config.threshold.method,
+        rate=config.threshold.false_alarms_per_window,
+        value=config.threshold.value,
+        scores=artifact.calibration,
+        tail=artifact.tail,
+    )
+    width, of_table = len(artifact.features.names), None
+    for chunk, accepted, table in _accepted(config, artifact, files, label_field, read):
+        if table is not of_table:
+            of_table = table
+            store = WindowStore(
+                length=artifact.length,
+                features=width,
+                stride=config.window.stride,
+                needs_previous=artifact.features.needs_previous,
+            )
+        windows = store.push(accepted.slot, accepted.restart, accepted.features)
+        rows = accepted.row[windows.tick]
+        in_time = np.argsort(rows)
+        rows = rows[in_time]
+        scores, _ = score_windows(scorer, windows, width)
+        step = 4096  # windows are cut a few at a time: memory stays bounded
+        vectors = [
+            encoder.encode_windows(windows.cut(in_time[start : start + step]))
+            for start in range(0, len(rows), step)
+        ]
+        yield Encodings(
+            vectors=np.concatenate([np.empty((0, encoder.units), np.float32), *vectors]),
+            series=tuple(chunk.series[row] for row in rows.tolist()),
+            time_ns=chunk.time_ns[rows],
+            ticks=np.full(len(rows), artifact.length),
+            label=None if chunk.label is None else chunk.label[rows],
+            score=scores[in_time],
+            anomalous=scores[in_time] > threshold,
+        )
+
+
+def _sequences(
+    config: Config,
+    artifact: Artifact,
+    encoder: OnnxEncoder,
+    files: Sequence[DataFile],
+    label_field: str | None,
+    read: Read,
+) -> Iterator[Encodings]:
+    open_: dict[tuple[int, int], _Sequence] = {}
+    done: list[_Sequence] = []
+    labelled, numbers, of_table = True, -1, None
+    for chunk, accepted, table in _accepted(config, artifact, files, label_field, read):
+        if table is not of_table:
+            of_table, numbers = table, numbers + 1
+        labelled &= chunk.label is not None
+        starts = np.flatnonzero(
+            np.concatenate([[True], np.diff(accepted.slot) != 0])[: len(accepted.slot)]
+            | accepted.restart
+        )
+        for begin, end in zip(starts, [*starts[1:], len(accepted.slot)], strict=True):
+            rows, key = accepted.row[begin:end], (numbers, int(accepted.slot[begin]))
+            if accepted.restart[begin] and key in open_:
+                done.append(open_.pop(key))
+            one = open_.setdefault(key, _Sequence(chunk.series[int(rows[0])]))
+            # A run's first row may lack features that look back.
+            one.rows += [r for r in accepted.features[begin:end] if not np.isnan(r).any()]
+            one.time_ns = int(chunk.time_ns[rows[-1]])
+            if chunk.label is not None:
+                one.label = max(one.label, float(np.max(chunk.label[rows])))
+    done = [one for one in (*done, *open_.values()) if one.rows]
+    if not done:
+        return
+    yield Encodings(
+        vectors=encoder.encode_sequences([np.array(one.rows, np.float32) for one in done]),
+        series=tuple(one.series for one in done),
+        time_ns=np.array([one.time_ns for one in done], np.int64),
+        ticks=np.array([len(one.rows) for one in done], np.int64),
+        label=np.array([one.label for one in done]) if labelled else None,
+        score=None,
+        anomalous=None,
+    )
+
+
+class _Sequence:
+    """One uninterrupted run of a series, growing."""
+
+    def __init__(self, series: str) -> None:
+        self.series, self.rows, self.time_ns, self.label = series, list[Float32](), 0, -np.inf
+
+
+def require_form(out: Path) -> None:
+    """Refuse a file that could not be written; asked before the work too."""
+    if out.suffix not in FORMS:
+        raise UsageError(f"{out}: must end in {', '.join(FORMS[:-1])} or {FORMS[-1]}")
+    if out.suffix == ".parquet":
+        _pyarrow()
+    if not out.parent.is_dir():
+        raise UsageError(f"{out}: {out.parent} is no directory")
+
+
+def write_encodings(found: Encodings, out: Path) -> None:
+    """Parquet, CSV or npz, by the ending of the name."""
+    require_form(out)
+    if out.suffix == ".npz":
+        content = io.BytesIO()
+        columns = found.columns() | {"series": np.array(found.series, np.str_)}
+        columns["timestamp"] = found.time_ns
+        np.savez_compressed(content, allow_pickle=False, encoding=found.vectors, **columns)
+        data = content.getvalue()
+    elif out.suffix == ".csv":
+        data = _csv(found)
+    else:
+        data = _parquet(found)
+    draft = out.with_name(f".{out.name}.draft")
+    try:
+        draft.write_bytes(data)
+        draft.replace(out)
+    except OSError as error:
+        raise UsageError(f"{out}: {error.strerror}") from None
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _csv(found: Encodings) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = found.columns()
+    writer.writerow([*columns, *(f"e{i}" for i in range(found.vectors.shape[1]))])
+    shown = [
+        ["" if v != v else repr(v) for v in values.tolist()]
+        if getattr(values, "dtype", None) == np.float64
+        else [int(v) for v in values.tolist()]
+        if hasattr(values, "dtype")
+        else values
+        for values in columns.values()
+    ]
+    vectors = found.vectors.astype(str).tolist()
+    writer.writerows([*row, *vector] for *row, vector in zip(*shown, vectors, strict=True))
+    return text.getvalue().encode()
+
+
+def _parquet(found: Encodings) -> bytes:
+    pyarrow, parquet = _pyarrow()
+    columns = found.columns() | {
+        "timestamp": pyarrow.array(found.time_ns, pyarrow.timestamp("ns", "UTC"))
+    }
+    columns |= {f"e{i}": column for i, column in enumerate(found.vectors.T)}
+    content = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), content)
+    return content.getvalue()
+
+
+def read_encodings(path: Path) -> Encodings:
+    """What write_encodings wrote. Raises DataError if it is something else."""
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as stored:
+                table = {name: stored[name] for name in stored.files}
+            vectors, time_ns = table.pop("encoding"), table["timestamp"]
+        elif path.suffix == ".parquet":
+            _, parquet = _pyarrow()
+            stored = parquet.read_table(path)
+            time_ns = stored.column("timestamp").cast("int64").to_numpy()
+            # Not the time: Python's own has no nanoseconds.
+            names = [n for n in stored.column_names if n != "timestamp"]
+            table = {n: np.array(stored.column(n).to_pylist()) for n in names}
+            vectors = _pop_vectors(table)
+        elif path.suffix == ".csv":
+            with path.open(newline="") as file:
+                names, *rows = list(csv.reader(file))
+            table = {n: np.array(c) for n, c in zip(names, zip(*rows, strict=True), strict=True)}
+            vectors = _pop_vectors(table)
+            time_ns = np.array([parse_time(t, "iso8601") for t in table["timestamp"].tolist()])
+        else:
+            raise DataError(f"{path}: is none of {', '.join(FORMS)}")
+        return Encodings(
+            vectors=np.asarray(vectors, np.float32),
+            series=tuple(str(s) for s in table["series"].tolist()),
+            time_ns=np.asarray(time_ns, np.int64),
+            ticks=table["ticks"].astype(np.int64),
+            label=_numbers(table.get("label")),
+            score=_numbers(table.get("score")),
+            anomalous=None
+            if "anomalous" not in table
+            else table["anomalous"].astype(np.int64 if path.suffix == ".csv" else np.bool_) > 0,
+        )
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{path}: was not written by detector encode ({error})") from None
+
+
+def _pop_vectors(table: dict[str, Any]) -> Any:
+    names = [f"e{i}" for i in range(len(table)) if f"e{i}" in table]
+    return np.stack([table.pop(name).astype(np.float32) for name in names], axis=1)
+
+
+def _numbers(column: Any) -> Float64 | None:
+    if column is None:
+        return None
+    if column.dtype.kind in "US":
+        column = np.where(column == "", "nan", column)
+    return np.asarray(column, np.float64)
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow  # an extra: only where such a file is read or written
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise DataError("Parquet needs pyarrow: pip install 'detector[parquet]'") from None
+    return pyarrow, parquet

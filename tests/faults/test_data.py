@@ -117,7 +117,7 @@ def test_fault_15_a_model_swapped_in_the_middle_and_a_crash(scene: Scene, tmp_pa
         scene.wait_all_committed()
         assert worker.terminate() == 0, worker.log()
     before = scene.seen()
-    scene.publish(300)
+    scene.publish(1500)
     with scene.worker(1, model=other, kafka=identity, fault=Fault("committed", when=3)) as worker:
         worker.wait_ended(timeout_s=60)
     assert "warming_again" in worker.log()

@@ -22,15 +22,15 @@ from detector.config import Config
 from detector.core.cloudevents import rfc3339
 from detector.core.codec import parse_time
 from detector.core.encoding import OnnxEncoder
-from detector.core.intake import Accepted, Intake
+from detector.core.intake import Intake
 from detector.core.scoring import score_windows
 from detector.core.slots import SeriesTable
-from detector.core.threshold import choose_threshold
 from detector.core.ticks import Float32, Float64, Int64
 from detector.core.windows import WindowStore
 from detector.errors import ArtifactError, DataError, UsageError
-from detector.lab.datasets import Chunk, DataFile, read_chunks, to_batch
-from detector.service.wiring import tick_format
+from detector.lab.datasets import DataFile, read_chunks, to_batch
+from detector.lab.recordings import read_runs
+from detector.service.wiring import configured_threshold, tick_format
 
 FORMS = (".parquet", ".csv", ".npz")
 Read = Callable[[int], None]  # called with the number of ticks just read
@@ -70,7 +70,6 @@ def encode_files(
     *,
     sequences: bool,
     read: Read,
-    label_field: str | None = None,
 ) -> Encodings:
     """Every window of the files (config's stride), or every uninterrupted sequence of a series.
     Raises ArtifactError if the model has no encoder or does not fit, DataError if there is
@@ -78,7 +77,7 @@ def encode_files(
     require_fit(artifact, config.features, config.window.length)
     encoder = open_encoder(artifact, threads=config.limits.threads)
     gather = _sequences if sequences else _windows
-    parts = list(gather(config, artifact, encoder, files, label_field, read))
+    parts = list(gather(config, artifact, encoder, files, read))
     if not sum(len(part.vectors) for part in parts):
         what = "no tick" if sequences else f"no full window of {artifact.length} ticks"
         raise DataError(f"the data holds {what} to encode (files, --since, --until, --limit)")
@@ -110,73 +109,50 @@ def open_encoder(artifact: Artifact, *, threads: int) -> OnnxEncoder:
         raise ArtifactError(f"{path}: cannot be run: {error}; train again") from None
 
 
-def _accepted(
-    config: Config,
-    artifact: Artifact,
-    files: Sequence[DataFile],
-    label_field: str | None,
-    read: Read,
-) -> Iterator[tuple[Chunk, Accepted, SeriesTable]]:
-    """Chunk by chunk. Each file is a recording of its own."""
-    form = tick_format(config)
-    for file in files:
-        table = SeriesTable(max_series=config.limits.max_series)
-        intake = Intake(artifact.features, max_gap_s=config.window.max_gap_s)
-        for chunk in read_chunks(
-            file,
-            form,
-            artifact.features.fields,
-            label_field=config.input.label_field if label_field is None else label_field,
-        ):
-            yield chunk, intake.accept(to_batch(chunk, table)), table
-            read(len(chunk))
-
-
 def _windows(
     config: Config,
     artifact: Artifact,
     encoder: OnnxEncoder,
     files: Sequence[DataFile],
-    label_field: str | None,
     read: Read,
 ) -> Iterator[Encodings]:
     scorer = artifact.open_scorer(threads=config.limits.threads)
-    threshold = choose_threshold(
-        config.threshold.method,
-        rate=config.threshold.false_alarms_per_window,
-        value=config.threshold.value,
-        scores=artifact.calibration,
-        tail=artifact.tail,
-    )
-    width, of_table = len(artifact.features.names), None
-    for chunk, accepted, table in _accepted(config, artifact, files, label_field, read):
-        if table is not of_table:
-            of_table = table
-            store = WindowStore(
-                length=artifact.length,
-                features=width,
-                stride=config.window.stride,
-                needs_previous=artifact.features.needs_previous,
-            )
-        windows = store.push(accepted.slot, accepted.restart, accepted.features)
-        rows = accepted.row[windows.tick]
-        in_time = np.argsort(rows)
-        rows = rows[in_time]
-        scores, _ = score_windows(scorer, windows, width)
-        step = 4096  # windows are cut a few at a time: memory stays bounded
-        vectors = [
-            encoder.encode_windows(windows.cut(in_time[start : start + step]))
-            for start in range(0, len(rows), step)
-        ]
-        yield Encodings(
-            vectors=np.concatenate([np.empty((0, encoder.units), np.float32), *vectors]),
-            series=tuple(chunk.series[row] for row in rows.tolist()),
-            time_ns=chunk.time_ns[rows],
-            ticks=np.full(len(rows), artifact.length),
-            label=None if chunk.label is None else chunk.label[rows],
-            score=scores[in_time],
-            anomalous=scores[in_time] > threshold,
+    threshold = configured_threshold(config, artifact.calibration, artifact.tail)
+    form = tick_format(config)
+    width = len(artifact.features.names)
+    for file in files:  # each is a recording of its own
+        table = SeriesTable(max_series=config.limits.max_series)
+        intake = Intake(artifact.features, max_gap_s=config.window.max_gap_s)
+        store = WindowStore(
+            length=artifact.length,
+            features=width,
+            stride=config.window.stride,
+            needs_previous=artifact.features.needs_previous,
         )
+        for chunk in read_chunks(
+            file, form, artifact.features.fields, label_field=config.input.label_field
+        ):
+            accepted = intake.accept(to_batch(chunk, table))
+            read(len(chunk))
+            windows = store.push(accepted.slot, accepted.restart, accepted.features)
+            rows = accepted.row[windows.tick]
+            in_time = np.argsort(rows)
+            rows = rows[in_time]
+            scores, _ = score_windows(scorer, windows, width)
+            step = 4096  # windows are cut a few at a time: memory stays bounded
+            vectors = [
+                encoder.encode_windows(windows.cut(in_time[start : start + step]))
+                for start in range(0, len(rows), step)
+            ]
+            yield Encodings(
+                vectors=np.concatenate([np.empty((0, encoder.units), np.float32), *vectors]),
+                series=tuple(chunk.series[row] for row in rows.tolist()),
+                time_ns=chunk.time_ns[rows],
+                ticks=np.full(len(rows), artifact.length),
+                label=None if chunk.label is None else chunk.label[rows],
+                score=scores[in_time],
+                anomalous=scores[in_time] > threshold,
+            )
 
 
 def _sequences(
@@ -184,49 +160,22 @@ def _sequences(
     artifact: Artifact,
     encoder: OnnxEncoder,
     files: Sequence[DataFile],
-    label_field: str | None,
     read: Read,
 ) -> Iterator[Encodings]:
-    open_: dict[tuple[int, int], _Sequence] = {}
-    done: list[_Sequence] = []
-    labelled, numbers, of_table = True, -1, None
-    for chunk, accepted, table in _accepted(config, artifact, files, label_field, read):
-        if table is not of_table:
-            of_table, numbers = table, numbers + 1
-        labelled &= chunk.label is not None
-        starts = np.flatnonzero(
-            np.concatenate([[True], np.diff(accepted.slot) != 0])[: len(accepted.slot)]
-            | accepted.restart
-        )
-        for begin, end in zip(starts, [*starts[1:], len(accepted.slot)], strict=True):
-            rows, key = accepted.row[begin:end], (numbers, int(accepted.slot[begin]))
-            if accepted.restart[begin] and key in open_:
-                done.append(open_.pop(key))
-            one = open_.setdefault(key, _Sequence(chunk.series[int(rows[0])]))
-            # A run's first row may lack features that look back.
-            one.rows += [r for r in accepted.features[begin:end] if not np.isnan(r).any()]
-            one.time_ns = int(chunk.time_ns[rows[-1]])
-            if chunk.label is not None:
-                one.label = max(one.label, float(np.max(chunk.label[rows])))
-    done = [one for one in (*done, *open_.values()) if one.rows]
-    if not done:
+    runs = [run for file in files for run in read_runs(artifact, config, file, read)]
+    runs = [run for run in runs if len(run.rows)]
+    if not runs:
         return
+    labels = [np.fmax.reduce(run.label) for run in runs if run.label is not None]
     yield Encodings(
-        vectors=encoder.encode_sequences([np.array(one.rows, np.float32) for one in done]),
-        series=tuple(one.series for one in done),
-        time_ns=np.array([one.time_ns for one in done], np.int64),
-        ticks=np.array([len(one.rows) for one in done], np.int64),
-        label=np.array([one.label for one in done]) if labelled else None,
+        vectors=encoder.encode_sequences([run.rows for run in runs]),
+        series=tuple(run.series for run in runs),
+        time_ns=np.array([run.time_ns[-1] for run in runs], np.int64),
+        ticks=np.array([len(run.rows) for run in runs], np.int64),
+        label=np.array(labels) if len(labels) == len(runs) else None,
         score=None,
         anomalous=None,
     )
-
-
-class _Sequence:
-    """One uninterrupted run of a series, growing."""
-
-    def __init__(self, series: str) -> None:
-        self.series, self.rows, self.time_ns, self.label = series, list[Float32](), 0, -np.inf
 
 
 def require_form(out: Path) -> None:

@@ -14,12 +14,10 @@ import numpy as np
 from detector.artifact import Artifact
 from detector.config import Config
 from detector.core.codec import parse_time
-from detector.core.intake import Intake
-from detector.core.slots import SeriesTable
 from detector.core.ticks import Float32, Int64
 from detector.errors import DataError
-from detector.lab.datasets import DataFile, read_chunks, to_batch
-from detector.service.wiring import tick_format
+from detector.lab.datasets import DataFile
+from detector.lab.recordings import Run, read_runs
 
 NORMAL = "normal"
 _MOST_NORMAL = 5000
@@ -107,12 +105,12 @@ def label_windows(
     by_series: dict[str, dict[int, LabelledStretch]] = {}
     for index, one in enumerate(labels):
         by_series.setdefault(one.series, {})[index] = one
-    parts: list[_Run] = []
+    parts: list[Run] = []
     stretches: list[Int64] = []
     known: set[str] = set()
     length, back = artifact.length, min(recent, artifact.length - 1)
     for file in files:
-        for run in _runs(artifact, config, file, read):
+        for run in read_runs(artifact, config, file, read):
             known.add(run.series)
             if len(run.rows) >= length:
                 times = run.time_ns
@@ -156,45 +154,7 @@ def _require_enough(found: LabelledWindows, kinds: Int64, length: int) -> None:
         raise DataError("no full window is free of labels: there is no normal one to learn from")
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Uninterrupted ticks of a series: rows (n, features), time_ns (n,)."""
-
-    series: str
-    rows: Float32
-    time_ns: Int64
-
-
-def _runs(
-    artifact: Artifact, config: Config, file: DataFile, read: Callable[[int], None]
-) -> list[_Run]:
-    """A file's, the ticks that have all features."""
-    form = tick_format(config)
-    table = SeriesTable(max_series=config.limits.max_series)
-    intake = Intake(artifact.features, max_gap_s=config.window.max_gap_s)
-    parts = []
-    for chunk in read_chunks(
-        file, form, artifact.features.fields, label_field=config.input.label_field
-    ):
-        accepted = intake.accept(to_batch(chunk, table))
-        time_ns = chunk.time_ns[accepted.row]
-        parts.append((accepted.slot, accepted.restart, accepted.features, time_ns))
-        read(len(chunk))
-    if not parts:
-        return []
-    slot, restart, rows, time_ns = (np.concatenate(column) for column in zip(*parts, strict=True))
-    order = np.argsort(slot, kind="stable")
-    slot, restart = slot[order], restart[order]
-    begins = np.flatnonzero(np.concatenate([[True], slot[1:] != slot[:-1]])[: len(slot)] | restart)
-    runs = []
-    for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(slot)], strict=True):
-        own = order[begin:end]
-        own = own[~np.isnan(rows[own]).any(axis=1)]  # a first tick may lack what looks back
-        runs.append(_Run(table.name(int(slot[begin])), rows[own], time_ns[own]))
-    return runs
-
-
-def _cut(runs: Sequence[_Run], chosen: Int64, length: int) -> tuple[Float32, Int64, Int64]:
+def _cut(runs: Sequence[Run], chosen: Int64, length: int) -> tuple[Float32, Int64, Int64]:
     """The chosen of all windows of the runs, and the times of their first and last tick."""
     counts = [len(run.rows) - length + 1 for run in runs]
     offset = np.concatenate([[0], np.cumsum(counts)])

@@ -20,12 +20,11 @@ from detector.core.features import FeatureSet
 from detector.core.intake import Intake
 from detector.core.runs import RunCollector
 from detector.core.slots import SeriesTable
-from detector.core.threshold import choose_threshold
 from detector.core.ticks import Outcome
 from detector.errors import DataError
 from detector.lab.datasets import DataFile, numeric_fields, read_chunks, to_batch
 from detector.model.architecture import Architecture
-from detector.service.wiring import make_pipeline, tick_format
+from detector.service.wiring import configured_threshold, make_pipeline, tick_format
 
 Progress = Callable[[int, float, float], None]
 Read = Callable[[int], None]  # called with the number of ticks just read
@@ -114,13 +113,7 @@ def train_model(
     )
     trained = train(runs, features, recipe, progress=progress)
     # Before anything is written: a threshold that cannot keep its promise is no model.
-    threshold = choose_threshold(
-        config.threshold.method,
-        rate=config.threshold.false_alarms_per_window,
-        value=config.threshold.value,
-        scores=trained.calibration,
-        tail=trained.tail,
-    )
+    threshold = configured_threshold(config, trained.calibration, trained.tail)
     manifest = trained.manifest
     manifest["training"] |= {
         "ticks": ticks,

@@ -125,15 +125,10 @@ class Checkpoints:
             resumed += int(room.sum()) if whole else 0
             warming += 0 if whole else int(room.sum())
             no_room += int((~room).sum())
-            holes = ~room if whole or not saved.ticks_lost else np.ones(len(room), np.bool_)
-            names = [state.series[i][1] for i in np.flatnonzero(holes).tolist()]
-            inside.windowless += [
-                Message(
-                    series_key(n), self.codec.without_window(saved.heads[n]), partition=partition
-                )
-                for n in names
-                if n in saved.heads
-            ]
+            for i in np.flatnonzero(~room | saved.ticks_lost).tolist():
+                name = state.series[i][1]
+                head = self.codec.without_window(saved.heads[name])
+                inside.windowless.append(Message(series_key(name), head, partition=partition))
         return Restored(resumed, warming, no_room)
 
     def forget(self, partition: int) -> None:
@@ -162,12 +157,10 @@ class Checkpoints:
         if len(slots) == 0:
             return
         self._reserve(int(slots.max()) + 1)
-        of = np.array([self._pipeline.series.partition(s) for s in slots.tolist()], np.int64)
-        for partition in np.unique(of).tolist():
-            inside = slots[of == partition]
-            fresh = inside[self._since[inside] == _CLEAN]
-            self._since[fresh] = self._partitions[partition].boundaries[-1][0]
-            self._of[fresh] = partition
+        for slot in slots[self._since[slots] == _CLEAN].tolist():
+            partition = self._pipeline.series.partition(slot)
+            self._since[slot] = self._partitions[partition].boundaries[-1][0]
+            self._of[slot] = partition
 
     def dirty(self) -> bool:
         return bool((self._since != _CLEAN).any())

@@ -12,7 +12,8 @@ from detector.config import Config
 from detector.core.alerts import AlertPolicy
 from detector.core.codec import Codec, TickFormat
 from detector.core.pipeline import Pipeline, PipelinePolicy
-from detector.core.threshold import choose_threshold
+from detector.core.threshold import Tail, choose_threshold
+from detector.core.ticks import Float32
 from detector.service.checkpoint import Checkpoints, Deployment
 from detector.service.daemon import Daemon, LoopPolicy
 from detector.service.metrics import Metrics
@@ -108,6 +109,17 @@ def _instance(name: str) -> str:
     return name.replace("{hostname}", socket.gethostname())
 
 
+def configured_threshold(config: Config, scores: Float32, tail: Tail) -> float:
+    """The score above which a window is anomalous, of a model's calibration."""
+    return choose_threshold(
+        config.threshold.method,
+        rate=config.threshold.false_alarms_per_window,
+        value=config.threshold.value,
+        scores=scores,
+        tail=tail,
+    )
+
+
 def make_pipeline(config: Config, artifact: Artifact) -> Pipeline:
     """A pipeline with empty state. Raises ArtifactError if the model does not fit."""
     require_fit(artifact, config.features, config.window.length)
@@ -118,13 +130,7 @@ def make_pipeline(config: Config, artifact: Artifact) -> Pipeline:
         stride=config.window.stride,
         max_gap_s=config.window.max_gap_s,
         max_series=config.limits.max_series,
-        threshold=choose_threshold(
-            config.threshold.method,
-            rate=config.threshold.false_alarms_per_window,
-            value=config.threshold.value,
-            scores=artifact.calibration,
-            tail=artifact.tail,
-        ),
+        threshold=configured_threshold(config, artifact.calibration, artifact.tail),
         alerts=AlertPolicy(
             open_after=alerts.open_after,
             of_last=alerts.of_last,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,22 @@ def test_a_series_without_room_does_not_go_on_with_its_old_window(tmp_path: Path
         "warming": 1,
     }
     assert sorted(outcomes(stage, 24)) == sorted([Outcome.WARMING, Outcome.SCORED])
+
+
+def test_a_series_without_room_under_another_model_warms_up_under_the_first_again(
+    tmp_path: Path,
+) -> None:
+    first = make_policy(max_series=2)
+    stage = Stage(tmp_path, policy=first, interval_s=0.0)
+    publish(stage, [*steady("a", range(10)), *steady("b", range(10))])
+    stage.run()
+    stage.policy = replace(make_policy(max_series=1), model_version="v2")
+    publish(stage, [*steady("a", range(10, 12)), *steady("b", range(10, 12))])
+    metrics = stage.run()
+    assert by_label(metrics, "detector_restored_series_total", "outcome") == {
+        "warming": 1,
+        "no_room": 1,
+    }
+    stage.policy = first
+    metrics = stage.run()
+    assert by_label(metrics, "detector_restored_series_total", "outcome") == {"warming": 2}

@@ -268,7 +268,7 @@ def _train(options: argparse.Namespace) -> int:
             ("windows", counted(report.windows)),
             ("features", ", ".join(report.features)),
             ("parameters", str(report.parameters)),
-            ("epochs", str(report.epochs)),
+            ("epochs", f"{report.epochs}, {shown(report.epochs_per_s)} a second"),
             ("loss", f"{report.loss:.5f}, held out {report.validation_loss:.5f}"),
             ("threshold", f"{report.threshold:.4f}"),
             ("model", f"{options.out} ({report.model_version})"),

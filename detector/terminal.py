@@ -62,7 +62,11 @@ def progress_bar(label: str, unit: str, total: int | None = None) -> Any:
     """For work over two seconds; nothing where no terminal watches."""
     from tqdm import tqdm
 
-    return tqdm(desc=label, unit=unit, total=total, delay=2, disable=None, leave=False)
+    # tqdm turns a rate below one around, into seconds for each.
+    bar_format = None if total is None else "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
+    return tqdm(
+        desc=label, unit=unit, total=total, delay=2, disable=None, leave=False, bar_format=bar_format
+    )
 
 
 def print_table(rows: Sequence[tuple[str, str]]) -> None:

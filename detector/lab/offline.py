@@ -41,6 +41,7 @@ class TrainingReport:
     constant_features: tuple[str, ...]
     parameters: int
     epochs: int
+    epochs_per_s: float
     loss: float
     validation_loss: float
     threshold: float
@@ -131,6 +132,7 @@ def train_model(
         constant_features=trained.constant_features,
         parameters=manifest["model"]["parameters"],
         epochs=len(history),
+        epochs_per_s=round(len(history) / trained.fitting_s, 3),
         loss=best["loss"],
         validation_loss=best["validation_loss"],
         threshold=threshold,

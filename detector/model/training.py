@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -72,6 +73,7 @@ class Trained:
     tail: Tail
     calibration: Float32
     constant_features: tuple[str, ...]
+    fitting_s: float
 
 
 Progress = Callable[[int, float, float], None]  # epoch (from 1), training loss, validation loss
@@ -104,7 +106,9 @@ def train(
             f"({architecture.length} ticks of {architecture.features} features)"
         )
     network = networks.build_network(architecture)
+    started_s = time.perf_counter()
     history = _fit(network, fitting, validating, scaling, recipe, progress)
+    fitting_s = time.perf_counter() - started_s
 
     weights = networks.network_weights(network, architecture)
     error_scale = _error_scale(architecture, weights, scaling, validating)
@@ -158,7 +162,7 @@ def train(
         "libraries": {name: version(name) for name in ("tensorflow", "keras", "onnx", "numpy")},
     }
     names = tuple(features.names[i] for i in constant)
-    return Trained(files, manifest, tail, scores, names)
+    return Trained(files, manifest, tail, scores, names, fitting_s)
 
 
 def _require_enough(

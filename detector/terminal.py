@@ -63,9 +63,15 @@ def progress_bar(label: str, unit: str, total: int | None = None) -> Any:
     from tqdm import tqdm
 
     # tqdm turns a rate below one around, into seconds for each.
-    bar_format = None if total is None else "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
+    form = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
     return tqdm(
-        desc=label, unit=unit, total=total, delay=2, disable=None, leave=False, bar_format=bar_format
+        desc=label,
+        unit=unit,
+        total=total,
+        delay=2,
+        disable=None,
+        leave=False,
+        bar_format=form if total else None,
     )
 
 

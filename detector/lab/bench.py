@@ -13,7 +13,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,39 +23,43 @@ import yaml
 
 from detector.artifact import Artifact, load_artifact
 from detector.config import Config, load_config, parse_config
+from detector.core.engine import open_session
 from detector.core.ticks import TickBatch
 from detector.errors import DetectorError, UsageError
 from detector.lab.daemon_process import DaemonProcess, sum_samples
 from detector.lab.demo import nanoseconds
 from detector.lab.publishing import Pacer
 from detector.model.architecture import Architecture
+from detector.model.weights import random_network
 from detector.service.wiring import make_broker, make_pipeline, prepare_topics
 from detector.transport.broker import Message
 
 Results = dict[str, Any]
 _ROUNDS = 7
+_BATCH = 256  # windows
 _SERIES = 64
 FIELDS = ("a", "b", "c", "d")
 _LENGTH, _UNITS = 32, (32, 16)  # the reference model of docs/benchmarks.md
 
 
 def scoring(config: Config, model: Path | None, ticks: int) -> Results:
-    """Windows a second in batches, the time of one window, and both beside the ceiling."""
+    """Windows a second in batches, the time of one window, and both beside two ceilings: NumPy's
+    matrix product, and ONNX Runtime on the network's layers alone."""
     with tempfile.TemporaryDirectory() as directory:
         artifact = artifact_of(model, Path(directory))
         scorer = artifact.open_scorer(threads=1)
     random = np.random.default_rng(0)
-    shape = (256, artifact.length, len(artifact.features.names))
+    shape = (_BATCH, artifact.length, len(artifact.features.names))
     windows = random.normal(0, 1, shape).astype(np.float32)
     flop = flop_per_window(artifact)
-    rates, singles, matrix = [], [], []
+    calls = max(4, int(1e9 / (flop * _BATCH)))
+    layers = layers_alone(artifact)
+    rates, singles, matrix, ratios = [], [], [], []
     for _ in range(_ROUNDS):
         matrix.append(matrix_product_gflops())
-        calls = max(4, int(1e9 / (flop * 256)))
-        started = time.perf_counter()
-        for _ in range(calls):
-            scorer.errors(windows)
-        rates.append(256 * calls / (time.perf_counter() - started))
+        rates.append(_rate(lambda: scorer.errors(windows), calls))
+        if layers:
+            ratios.append(rates[-1] / _rate(layers, calls))
         for _ in range(300):
             started = time.perf_counter()
             scorer.errors(windows[:1])
@@ -72,7 +76,32 @@ def scoring(config: Config, model: Path | None, ticks: int) -> Results:
         "matrix_product_gflops": round(float(np.median(matrix)), 1),
         "matrix_product_windows_per_s": round(ceiling),
         "ratio_to_matrix_product": round(rate / ceiling, 3),
+        "ratio_to_layers_alone": round(float(np.median(ratios)), 3) if ratios else None,
     }
+
+
+def layers_alone(artifact: Artifact) -> Callable[[], Any] | None:
+    """Runs a network as that of the artifact, without scaling and error, on a batch of windows;
+    None where there is nothing to write the graph with."""
+    try:
+        from detector.model.export import layers_graph  # needs onnx
+    except ModuleNotFoundError:
+        return None
+    one = Architecture.from_manifest(artifact.manifest)
+    session = open_session(layers_graph(one, random_network(one)), threads=1)
+    windows = np.random.default_rng(0).normal(0, 1, (one.length, _BATCH, one.features))
+    windows = windows.astype(np.float32)
+    if not one.recurrent:
+        windows = windows.reshape(_BATCH, -1)
+    return lambda: session.run(None, {"windows": windows})
+
+
+def _rate(call: Callable[[], Any], calls: int) -> float:
+    """Windows a second of calls with a batch each."""
+    started = time.perf_counter()
+    for _ in range(calls):
+        call()
+    return _BATCH * calls / (time.perf_counter() - started)
 
 
 def pipeline(config: Config, model: Path | None, ticks: int) -> Results:

@@ -101,6 +101,33 @@ def encoder_graph(architecture: Architecture, network: NetworkWeights, scaling: 
     )
 
 
+def layers_graph(architecture: Architecture, network: NetworkWeights) -> bytes:
+    """The layers of a network alone, without scaling and error: what the graph `scorer` can at best
+    be as fast as. windows (length, n, features), or of kind dense (n, length * features)."""
+    graph = Graph()
+    if not architecture.recurrent:
+        output, flat = "windows", architecture.length * architecture.features
+        for i, layer in enumerate(network.decoders[0].dense):
+            output = graph.dense(output, layer, f"dense_{i}")
+        shape: list[int | str] = ["n", flat]
+        return graph.serialized([tensor("windows", shape)], [tensor(output, shape)], "layers")
+    bottleneck = _encode(graph, architecture, network, "windows")
+    unbounded = Scaling(np.zeros(1), np.ones(1), float(np.finfo(np.float32).max))
+    outputs = [
+        _decode(graph, architecture, target, decoder, bottleneck, unbounded)
+        for target, decoder in zip(architecture.targets, network.decoders, strict=True)
+    ]
+    width = architecture.features
+    return graph.serialized(
+        [tensor("windows", [architecture.length, "n", width])],
+        [
+            tensor(output, [target.steps, "n", width])
+            for target, output in zip(architecture.targets, outputs, strict=True)
+        ],
+        "layers",
+    )
+
+
 def classifier_graph(
     architecture: Architecture,
     layers: Sequence[LstmWeights],

@@ -270,6 +270,7 @@ def _train(options: argparse.Namespace) -> int:
             ("parameters", str(report.parameters)),
             ("epochs", f"{report.epochs}, {shown(report.epochs_per_s)} a second"),
             ("loss", f"{report.loss:.5f}, held out {report.validation_loss:.5f}"),
+            ("held-out error", f"{report.held_out_error:.5f} of the exported graph"),
             ("threshold", f"{report.threshold:.4f}"),
             ("model", f"{options.out} ({report.model_version})"),
         ]

@@ -320,7 +320,7 @@ def test_variants_are_compared_under_one_budget(tmp_path: Path) -> None:
     assert rows[0]["parameters"] != rows[1]["parameters"]
     for row in rows:
         assert row["epochs"] == [1, 1]
-        assert len(set(row["validation_error"])) == 2, "each seed trains its own network"
+        assert len(set(row["held_out_error"])) == 2, "each seed trains its own network"
         assert all(0 < v <= 1 for v in row["vus_pr"])
         assert all(0 <= v <= 1 for v in row["event_f1"])
         assert all(v > 0 for v in row["windows_per_s"] + row["training_s"])

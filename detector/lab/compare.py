@@ -46,8 +46,8 @@ class Variant:
 class Row:
     """What became of a variant; a list holds a value for each seed, in their order.
 
-    validation_error: mean squared error of the scaled features a variant gives back, so it can
-    be compared only between variants with the same targets. vus_pr: mean over series.
+    held_out_error: mean squared error of the scaled features as the exported graph gives them
+    back, so it can be compared only between variants with the same targets. vus_pr: mean over series.
     event_f1: of the alerts opened at the deployed threshold, no point adjustment.
     """
 
@@ -56,7 +56,7 @@ class Row:
     training_s: list[float]
     epochs: list[int]
     windows_per_s: list[float]
-    validation_error: list[float]
+    held_out_error: list[float]
     vus_pr: list[float | None]
     event_f1: list[float | None]
 
@@ -116,12 +116,12 @@ def compare(
             row.training_s.append(round(seconds, 1))
             row.epochs.append(report.epochs)
             row.windows_per_s.append(round(rate))
-            row.validation_error.append(report.validation_loss)
+            row.held_out_error.append(report.held_out_error)
             row.vus_pr.append(found[0])
             row.event_f1.append(found[1])
             say(
                 f"{variant.name}, seed {seed}: {seconds:.0f} s, held-out error "
-                f"{report.validation_loss:.4f}, VUS-PR {_shown(found[0])}, "
+                f"{report.held_out_error:.4f}, VUS-PR {_shown(found[0])}, "
                 f"event F1 {_shown(found[1])}"
             )
     return rows
@@ -239,7 +239,7 @@ def comparison_table(rows: Sequence[Row]) -> str:
             str(row.parameters),
             _spread(row.training_s, "{:.0f}"),
             _spread(row.windows_per_s, "{:.0f}"),
-            _spread(row.validation_error, "{:.4f}"),
+            _spread(row.held_out_error, "{:.4f}"),
             _spread(row.vus_pr, "{:.3f}"),
             _spread(row.event_f1, "{:.2f}"),
         )

@@ -4,7 +4,10 @@ VUS-PR (Paparrizos et al., VLDB 2022, "Volume Under the Surface"): the area unde
 precision-recall curve where the labels have soft edges, averaged over the width of the edges.
 Labels of real series rarely begin and end at the exact tick; the soft edge gives an alert just
 beside one its part, and the existence factor asks that every anomaly be met, not only the long
-ones. A random score gets about the share of anomalous ticks.
+ones. A random score, and one that is always the same, gets about the share of anomalous ticks.
+
+The area is that of steps: each gain in recall counts with the precision at which it was made. A
+straight line between two thresholds would give ties half of what a perfect ranking gets.
 """
 
 from __future__ import annotations
@@ -21,12 +24,11 @@ _WIDTHS = 20
 def vus_pr(scores: Float64, labels: Bool, *, width: int) -> float | None:
     """scores, labels: (n,) in order of time; a score that is not finite counts as the lowest.
     width: the widest soft edge, in ticks, on both sides of an anomaly together; the window
-    length is a good choice. None where all or no ticks are labelled."""
-    if not labels.any() or labels.all():
-        return None
+    length is a good choice. None where all or no ticks are labelled, or none has a score."""
     finite = np.isfinite(scores)
-    lowest = scores[finite].min() if finite.any() else 0.0
-    ranked = np.where(finite, scores, lowest)
+    if not labels.any() or labels.all() or not finite.any():
+        return None
+    ranked = np.where(finite, scores, scores[finite].min())
     order = np.argsort(-ranked, kind="stable")
     thresholds = np.unique(ranked)[::-1]
     predicted = np.searchsorted(-ranked[order], -thresholds, side="right")  # score >= threshold
@@ -52,15 +54,14 @@ def _area(
 ) -> float:
     """Under the curve for one width of the edges."""
     weights = soft_labels(labels, starts, ends, width)
-    right = np.concatenate([[0.0], np.cumsum(weights[order])])[predicted]
+    right = np.cumsum(weights[order])[predicted - 1]
     positives = (labels.sum() + weights.sum()) / 2
     half = width // 2
     reach = zip(np.maximum(starts - half, 0).tolist(), (ends + half).tolist(), strict=True)
     highest = np.sort([ranked[start:end].max() for start, end in reach])
     met = (len(highest) - np.searchsorted(highest, thresholds, side="left")) / len(highest)
     recall = np.concatenate([[0.0], np.minimum(right / positives, 1.0) * met])
-    precision = np.concatenate([[1.0], right / predicted])
-    return float(np.sum(np.diff(recall) * (precision[1:] + precision[:-1]) / 2))
+    return float(np.sum(np.diff(recall) * right / predicted))
 
 
 def soft_labels(labels: Bool, starts: Int64, ends: Int64, width: int) -> NDArray[np.float64]:

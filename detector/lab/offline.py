@@ -44,6 +44,7 @@ class TrainingReport:
     epochs_per_s: float
     loss: float
     validation_loss: float
+    held_out_error: float  # of the exported graph; see model.training.Trained
     threshold: float
     model_version: str
 
@@ -135,6 +136,7 @@ def train_model(
         epochs_per_s=round(len(history) / trained.fitting_s, 3),
         loss=best["loss"],
         validation_loss=best["validation_loss"],
+        held_out_error=trained.held_out_error,
         threshold=threshold,
         model_version=manifest["model_version"],
     )

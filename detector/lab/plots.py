@@ -269,7 +269,7 @@ def draw_comparison(rows: Sequence[Mapping[str, Any]], *, measured: bool) -> Fig
     """A bar for each variant, its height the mean over the seeds, a dot for each seed. measured:
     on test files with labels; else all there is to compare is speed and held-out error."""
     measures = {"vus_pr": "VUS-PR", "event_f1": "event F1"} if measured else {}
-    measures |= {"validation_error": "held-out error", "windows_per_s": "windows/s"}
+    measures |= {"held_out_error": "held-out error", "windows_per_s": "windows/s"}
     names = [str(row["variant"]).replace(":", "\n") for row in rows]
     figure = _figure(1.5 + 0.55 * len(rows) * len(measures), 4)
     for axes, (measure, label) in zip(

@@ -47,10 +47,12 @@ def read_runs(
     if not parts:
         return []
     slot, restart, rows, time_ns = (np.concatenate(column) for column in zip(*parts, strict=True))
+    if not len(slot):  # not one tick could be used
+        return []
     label = np.concatenate(labels) if labels else None
     order = np.argsort(slot, kind="stable")
     slot, restart = slot[order], restart[order]
-    begins = np.flatnonzero(np.concatenate([[True], slot[1:] != slot[:-1]])[: len(slot)] | restart)
+    begins = np.flatnonzero(np.concatenate([[True], slot[1:] != slot[:-1]]) | restart)
     runs = []
     for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(slot)], strict=True):
         own = order[begin:end]

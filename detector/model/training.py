@@ -66,13 +66,19 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A finished model: the files and the manifest of its directory, and what to tell."""
+    """A finished model: the files and the manifest of its directory, and what to tell.
+
+    held_out_error: mean squared error of the scaled features, as the exported graph gives them
+    back, on the windows that validate; several targets with their weights. The loss of a
+    conditioned decoder is not that: in training it reads the true ticks.
+    """
 
     files: dict[str, bytes]
     manifest: dict[str, Any]
     tail: Tail
     calibration: Float32
     constant_features: tuple[str, ...]
+    held_out_error: float
     fitting_s: float
 
 
@@ -111,7 +117,12 @@ def train(
     fitting_s = time.perf_counter() - started_s
 
     weights = networks.network_weights(network, architecture)
-    error_scale = _error_scale(architecture, weights, scaling, validating)
+    mean_errors = _mean_errors(architecture, weights, scaling, validating)
+    # A feature that is given back (almost) perfectly must not drown the others.
+    least = np.maximum(0.01 * np.median(mean_errors, axis=1, keepdims=True), 1e-4)
+    error_scale = np.maximum(mean_errors, least)
+    shares = np.array([target.weight for target in architecture.targets])
+    held_out_error = float(shares @ mean_errors.mean(axis=1))
     calibrating = calibrating.sample(recipe.calibration_windows)
     graph = scorer_graph(architecture, weights, scaling, error_scale)
     scores = mean_score(_errors(graph, scaling, calibrating)).astype(np.float32)
@@ -157,12 +168,13 @@ def train(
             },
             "seed": recipe.seed,
             "epochs": len(history),
+            "held_out_error": held_out_error,
             "history": [{"loss": loss, "validation_loss": held} for loss, held in history],
         },
         "libraries": {name: version(name) for name in ("tensorflow", "keras", "onnx", "numpy")},
     }
     names = tuple(features.names[i] for i in constant)
-    return Trained(files, manifest, tail, scores, names, fitting_s)
+    return Trained(files, manifest, tail, scores, names, held_out_error, fitting_s)
 
 
 def _require_enough(
@@ -281,19 +293,17 @@ def _fit(
     return history
 
 
-def _error_scale(
+def _mean_errors(
     architecture: Architecture, weights: NetworkWeights, scaling: Scaling, windows: WindowSet
 ) -> Float64:
-    """Mean error of each feature, (targets, features)."""
+    """Mean squared error of each scaled feature, (targets, features)."""
     ones = np.ones((len(architecture.targets), architecture.features))
     rows = []
     for i in range(len(architecture.targets)):
         # A prediction weight of 0 leaves the first target's error alone, of 1 the second's.
         alone = dataclasses.replace(architecture, prediction_weight=float(i))
         graph = scorer_graph(alone, weights, scaling, ones)
-        mean = _errors(graph, scaling, windows).mean(axis=0, dtype=np.float64)
-        # A feature that is given back (almost) perfectly must not drown the others.
-        rows.append(np.maximum(mean, max(0.01 * float(np.median(mean)), 1e-4)))
+        rows.append(_errors(graph, scaling, windows).mean(axis=0, dtype=np.float64))
     return np.stack(rows)
 
 

@@ -25,16 +25,15 @@ def by_definition(scores: Float64, labels: Bool, width: int) -> float:
                     if 0 <= place < n:
                         weight[place] = max(weight[place], (1 - distance / edge) ** 0.5)
         positives = (labels.sum() + weight.sum()) / 2
-        area, recall, precision = 0.0, 0.0, 1.0
+        area, recall = 0.0, 0.0
         for threshold in sorted(set(scores.tolist()), reverse=True):
             found = scores >= threshold
             right = (weight * found).sum()
             half = edge // 2
             met = [found[max(0, start - half) : end + half].any() for start, end in events]
             now = min(right / positives, 1.0) * float(np.mean(met))
-            then = right / found.sum()
-            area += (now - recall) * (then + precision) / 2
-            recall, precision = now, then
+            area += (now - recall) * right / found.sum()
+            recall = now
         areas.append(area)
     return float(np.mean(areas))
 
@@ -64,6 +63,14 @@ def test_a_perfect_ranking_is_near_one_and_a_random_one_near_the_share_of_anomal
     assert guessed is not None
     assert perfect > 0.95
     assert 0.5 * truth.mean() < guessed < 2 * truth.mean()
+
+
+def test_a_score_that_tells_nothing_is_worth_the_share_of_anomalies() -> None:
+    truth = np.zeros(20_000, np.bool_)
+    truth[5000:5400] = True
+    same = vus_pr(np.ones(len(truth)), truth, width=32)
+    assert same == pytest.approx(truth.mean(), rel=0.1)
+    assert vus_pr(np.full(len(truth), np.nan), truth, width=32) is None
 
 
 def test_a_score_that_is_not_there_counts_as_the_lowest() -> None:

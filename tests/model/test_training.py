@@ -215,6 +215,10 @@ def test_any_kind_is_trained_calibrated_and_deployed(
     assert {name: manifest["model"][name] for name in options} == options
     assert len(seen) == report.epochs >= 1
     assert all(math.isfinite(held) for _, _, held in seen)
+    # Taught with the true ticks, a conditioned decoder has another error when it reads its own.
+    as_in_training = report.held_out_error == pytest.approx(report.validation_loss, rel=1e-3)
+    assert as_in_training == (not case.conditioned)
+    assert manifest["training"]["held_out_error"] == report.held_out_error
 
     # What is deployed is what was trained, normalised by what the manifest says.
     network = keras.saving.load_model(artifact.path / "model.keras", compile=False)

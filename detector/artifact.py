@@ -98,9 +98,22 @@ class Artifact:
 
 
 def save_artifact(path: Path, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-    """Write a model directory; one that is there already is replaced as a whole."""
+    """Write a model directory; one that is there already is replaced as a whole, a link is
+    followed. Raises ArtifactError."""
     checksums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     require_writable(path)
+    try:
+        _write(path.resolve(), manifest, files, checksums)
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _write(
+    path: Path,
+    manifest: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    checksums: Mapping[str, str],
+) -> None:
     whole = {"schema_version": SCHEMA_VERSION, **manifest, "files": checksums}
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -146,6 +159,7 @@ def load_artifact(path: Path) -> Artifact:
             f"{SCHEMA_VERSION}; use a newer program or train again"
         )
     try:
+        _ = [manifest["model"][key] for key in ("kind", "units", "activation", "parameters")]
         contents = {name: _verified(path, name, sha) for name, sha in manifest["files"].items()}
         return Artifact(
             path=path,

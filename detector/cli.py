@@ -454,9 +454,12 @@ def _check(options: argparse.Namespace) -> int:
 
 def _inspect(options: argparse.Namespace) -> int:
     from detector.artifact import load_artifact
+    from detector.config import OPTIONS_OF_KINDS
+    from detector.model.architecture import Architecture
 
     artifact = load_artifact(options.model)
     manifest = artifact.manifest
+    architecture = Architecture.from_manifest(manifest)
     if options.plot:
         plot_architecture(options.model, options.plot)
     if options.json:
@@ -471,9 +474,11 @@ def _inspect(options: argparse.Namespace) -> int:
             ("layers", f"units {model['units']}, {model['activation']}"),
             *(
                 (name.replace("_", " "), str(model[name]))
-                for name in ("horizon", "target_order", "conditioned", "prediction_weight")
-                if name in model  # the first models have none of them
+                for name, kinds in OPTIONS_OF_KINDS.items()
+                if model["kind"] in kinds and name in model  # the first models have none of them
             ),
+            ("reads", f"ticks 1 to {architecture.inputs} of each window"),
+            ("gives back", "; ".join(f"{t.span} ({t.name})" for t in architecture.targets)),
             ("trained on", f"{training['ticks']} ticks, {training['epochs']} epochs"),
             ("windows", counted(training["windows"])),
             (

@@ -241,9 +241,13 @@ def overlay(tree: Any, environment: Mapping[str, str]) -> None:
 
 def with_model(config: Config, changes: Mapping[str, str]) -> Config:
     """The same with other options of the section model, each read as YAML; a list by comma
-    (units: "64,32"). Raises ConfigError naming the key."""
+    (units: "64,32"). An option that the named kind does not know and that is not named too falls
+    back to its default. Raises ConfigError naming the key."""
     tree = dataclasses.asdict(config)
     hints = typing.get_type_hints(ModelConfig)
+    for name, kinds in OPTIONS_OF_KINDS.items():
+        if "kind" in changes and name not in changes and changes["kind"] not in kinds:
+            tree["model"][name] = getattr(ModelConfig(), name)
     for name, text in changes.items():
         try:
             items = [yaml.safe_load(part) for part in text.split(",")]
@@ -305,6 +309,13 @@ def _check_together(config: Config) -> None:
 #: Kinds with a decoder for ticks the encoder has not read; kinds whose decoder is fed the vector.
 _PREDICTING = ("prediction", "composite")
 _REPEATING = ("reconstruction", "prediction", "composite")
+#: Options of the section model that only some kinds know.
+OPTIONS_OF_KINDS = {
+    "horizon": _PREDICTING,
+    "target_order": _REPEATING,
+    "conditioned": _REPEATING,
+    "prediction_weight": ("composite",),
+}
 _MOST_LAYERS = 16
 #: A conditioned decoder of more steps would be a graph of many thousand operators.
 _MOST_CONDITIONED_TICKS = 1000

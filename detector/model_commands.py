@@ -72,6 +72,11 @@ def add_model_commands(add: Add) -> None:
         metavar="FILE",
         help="JSON (series, kind, start_ns, end_ns) or CSV (series, kind, start, end)",
     )
+    classify.add_argument(
+        "--no-comparison",
+        action="store_true",
+        help="do not measure whether the encoder is a better beginning than random weights",
+    )
     classify.add_argument("--json", action="store_true")
 
     plot = add("plot", _plot, "Draw embeddings, a training, or the window of an alert")
@@ -163,14 +168,22 @@ def _classify(options: argparse.Namespace) -> int:
     files = data_files(options)
     with progress_bar("read", " ticks") as bar:
         report = train_fault_classifier(
-            config, options.model, files, options.labels, read=bar.update, say=_say
+            config,
+            options.model,
+            files,
+            options.labels,
+            comparison=not options.no_comparison,
+            read=bar.update,
+            say=_say,
         )
     if options.json:
         print(json.dumps(dataclasses.asdict(report)))
         return 0
-    print(classifier_table(report.comparison), end="")
+    if report.comparison:
+        print(classifier_table(report.comparison), end="")
     print_table(
         [
+            ("labels", f"{report.labels}, {report.labels_without_windows} without a full window"),
             ("classes", ", ".join(report.classes)),
             ("windows", f"{report.training} to train, {report.held_out} held out"),
             ("accuracy", f"{shown(report.accuracy)} of the windows held out"),

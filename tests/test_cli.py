@@ -329,6 +329,8 @@ def test_inspect_tells_what_a_model_is(tmp_path: Path, model: Path) -> None:
     assert f"{LENGTH} ticks x 1 features" in text
     assert "feature value" in text
     assert "conditioned" in text
+    assert f"ticks 1 to {LENGTH} (reconstruction)" in text
+    assert "horizon" not in text, "reconstruction knows none"
 
 
 def test_inspect_shows_every_option_of_an_architecture(tmp_path: Path) -> None:
@@ -339,6 +341,11 @@ def test_inspect_shows_every_option_of_an_architecture(tmp_path: Path) -> None:
     assert "composite" in shown["model"]
     assert (shown["horizon"], shown["target order"]) == ("3", "reversed")
     assert (shown["conditioned"], shown["prediction weight"]) == ("False", "0.25")
+    length = int(shown["window"].split()[0])
+    assert shown["reads"] == f"ticks 1 to {length - 3} of each window"
+    assert shown["gives back"] == (
+        f"ticks 1 to {length - 3} (reconstruction); ticks {length - 2} to {length} (prediction)"
+    )
 
 
 def test_simulate_writes_ticks_that_can_be_scored_and_repeats_them(tmp_path: Path) -> None:

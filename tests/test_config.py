@@ -376,6 +376,26 @@ def test_other_model_options_are_read_as_in_the_file_and_leave_the_rest_alone() 
     assert with_model(config, {}) == config
 
 
+def test_another_kind_leaves_behind_the_options_it_does_not_know() -> None:
+    config = parse_config(
+        {
+            "model": {
+                "kind": "composite",
+                "horizon": 4,
+                "conditioned": True,
+                "prediction_weight": 0.2,
+            }
+        }
+    )
+    model = with_model(config, {"kind": "prediction"}).model
+    assert (model.horizon, model.conditioned, model.prediction_weight) == (4, True, 0.5)
+    assert with_model(config, {"kind": "last_step"}) == parse_config(
+        {"model": {"kind": "last_step"}}
+    )
+    with pytest.raises(ConfigError, match="kind last_step predicts nothing"):
+        with_model(config, {"kind": "last_step", "horizon": "4"})
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

@@ -17,9 +17,13 @@ import pytest
 
 from detector.artifact import load_artifact
 from detector.cli import main
+from detector.config import AlertsConfig, load_config
 from detector.lab import classify
+from detector.lab.classify import split_in_time
+from detector.lab.datasets import DataFile
 from detector.lab.demo import nanoseconds
 from detector.lab.encode import Encodings, read_encodings
+from detector.lab.labels import label_windows, read_labels
 from detector.lab.simulate import FAULT_KINDS, FEATURES
 from tests.artifacts import make_artifact, with_classifier
 from tests.integration.commands import refusal, succeeded
@@ -109,6 +113,21 @@ def test_every_kind_of_file_holds_the_same_vectors(config: Path, model: Path, da
     assert np.abs(found.vectors).max() > 0.1, "vectors of zeros would prove nothing"
     for name in ("e.csv", "e.parquet"):
         assert same(encode(config, model, data, name), found), name
+
+
+def test_a_file_without_a_usable_tick_is_passed_over(
+    tmp_path: Path, config: Path, model: Path, data: Path
+) -> None:
+    """Read beside a good one, in both ways; alone it is refused."""
+    empty = tmp_path / "empty.csv"
+    empty.write_text("series,timestamp,value,label\na,1,nan,0\na,2,nan,0\n")
+    for options in ((), ("--sequences",)):
+        alone = encode(config, model, data, "one.npz", *options)
+        beside = ("--config", config, "--model", model, "--data", empty, data, "--out", "two.npz")
+        succeeded(detector("encode", *beside, *options, cwd=tmp_path))
+        assert same(read_encodings(tmp_path / "two.npz"), alone)
+        only = ("--config", config, "--model", model, "--data", empty, "--out", "no.npz")
+        assert "to encode" in refusal(detector("encode", *only, *options, cwd=tmp_path), 65)
 
 
 def test_a_sequence_as_long_as_the_window_has_the_vector_of_its_window(
@@ -345,6 +364,16 @@ def test_test_files_without_labels_are_refused_before_any_training(
     assert "no column 'label'" in line
 
 
+def test_test_files_without_an_anomaly_are_refused_before_any_training(
+    tmp_path: Path, config: Path, data: Path
+) -> None:
+    calm = tmp_path / "calm.csv"
+    calm.write_text("series,timestamp,value,label\na,1,0.5,0\n")
+    arguments = ("--config", config, "--data", data, "--test", calm, "--variants", "last_step")
+    line = refusal(detector("compare", *arguments, cwd=tmp_path), 65)
+    assert "calm.csv: no tick is labelled as anomalous (label above 0)" in line
+
+
 @pytest.mark.parametrize(
     ("variant", "words"),
     [
@@ -446,6 +475,20 @@ def test_kinds_of_faults_are_learnt_and_told(
     assert after.version == report["model_version"] != before.version
     assert after.scorer == before.scorer
     assert set(after.manifest["files"]) == {*before.manifest["files"], "classifier.onnx"}
+    # What alerts open on is what was learnt: windows up to alerts.of_last ticks after a fault.
+    options, of_last = load_config(config), AlertsConfig().of_last
+    found = label_windows(
+        after,
+        options,
+        [DataFile(tmp_path / "taught.csv", "taught")],
+        read_labels(tmp_path / "taught.json"),
+        recent=of_last,
+        seed=options.training.seed,
+        read=lambda _: None,
+    )
+    parts = tuple(len(rows) for rows in split_in_time(found))
+    assert (report["training"], report["held_out"]) == parts
+    assert (report["labels"], report["labels_without_windows"]) == (3 * len(FAULT_KINDS), 0)
     section = after.manifest["classifier"]
     assert section["classes"] == ["normal", *sorted({*FAULT_KINDS})]
     assert [(row["windows"], row["start"]) for row in section["comparison"]] == [

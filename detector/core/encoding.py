@@ -9,8 +9,8 @@ import numpy as np
 from detector.core.engine import open_session
 from detector.core.ticks import Float32
 
-#: Sequences in one call of the engine.
-CHUNK = 256
+#: Sequences in one call of the engine, and ticks with their padding, but for a single sequence.
+CHUNK, MOST_TICKS = 256, 65_536
 
 
 class OnnxEncoder:
@@ -41,10 +41,13 @@ class OnnxEncoder:
         They are padded to the longest of a call; padding never changes a vector."""
         encoding = np.empty((len(sequences), self.units), np.float32)
         # Those of like length together: little padding.
-        order = np.argsort([len(s) for s in sequences], kind="stable")
-        for start in range(0, len(order), CHUNK):
-            chosen = order[start : start + CHUNK].tolist()
-            lengths = np.array([len(sequences[i]) for i in chosen], np.int32)
+        every = np.array([len(s) for s in sequences], np.int32)
+        order = np.argsort(every, kind="stable")
+        while len(order):
+            ticks = every[order[:CHUNK]].astype(np.int64) * np.arange(1, len(order[:CHUNK]) + 1)
+            count = max(1, int((ticks <= MOST_TICKS).sum()))
+            chosen, order = order[:count].tolist(), order[count:]
+            lengths = every[chosen]
             padded = np.zeros((len(chosen), int(lengths.max()), self.features), np.float32)
             for row, i in enumerate(chosen):
                 padded[row, : len(sequences[i])] = sequences[i]

@@ -3,7 +3,7 @@
 A window is of a kind if one of its newest ticks lies in a stretch of that kind: alerts.of_last + 1
 of them, since an alert opens up to so many ticks after a fault. It is `normal` if it touches no
 stretch at all; windows that only trail a fault are left out. The last stretches of every kind, in
-time, are held out and measure.
+time, are held out and measure; no tick is in both parts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import numpy as np
 
 from detector.artifact import Artifact, load_artifact, require_fit, save_artifact
 from detector.config import Config
-from detector.core.ticks import Int64
+from detector.core.cloudevents import rfc3339
+from detector.core.ticks import Bool, Int64
 from detector.errors import ArtifactError, DataError
 from detector.lab.datasets import DataFile
 from detector.lab.labels import LabelledWindows, label_windows, read_labels
@@ -34,14 +35,17 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class ClassifierReport:
-    """What came of it. training, held_out: windows; comparison: rows of the manifest."""
+    """What came of it. training, held_out: windows; comparison: rows of the manifest, None where
+    it was not made."""
 
     classes: tuple[str, ...]
+    labels: int
+    labels_without_windows: int
     training: int
     held_out: int
     accuracy: float
     macro_f1: float
-    comparison: list[dict[str, Any]]
+    comparison: list[dict[str, Any]] | None
     model_version: str
 
 
@@ -51,25 +55,34 @@ def train_fault_classifier(
     files: Sequence[DataFile],
     labels: Path,
     *,
+    comparison: bool,
     read: Callable[[int], None],
     say: Say,
 ) -> ClassifierReport:
     """Teach the model directory `model` the kinds of the labels; it is rewritten as a whole, under
-    a new version. Raises ArtifactError if it has no encoder, DataError if the labels do not suit
-    the data."""
+    a new version. comparison: train from random weights too, at SIZES. Raises ArtifactError if the
+    model has no encoder, DataError if the labels do not suit the data."""
     artifact = load_artifact(model)
     require_fit(artifact, config.features, config.window.length)
     _require_encoder(artifact)
+    given = read_labels(labels)
     found = label_windows(
         artifact,
         config,
         files,
-        read_labels(labels),
+        given,
         recent=config.alerts.of_last,
         seed=config.training.seed,
         read=read,
     )
     training, held_out = split_in_time(found)
+    if found.unmatched:
+        first = given[found.unmatched[0]]
+        say(
+            f"{len(found.unmatched)} of {len(given)} labels have no full window of "
+            f"{artifact.length} ticks, the first of them {first.kind} of {first.series} at "
+            f"{rfc3339(first.start_ns)}"
+        )
     try:
         from detector.model.classifier import (  # TensorFlow: only here
             ClassifierRecipe,
@@ -93,7 +106,7 @@ def train_fault_classifier(
         learnt = found.windows[rows], found.kind[rows]
         return network.train(learnt, measured, seed=seed, seeded=seeded)
 
-    comparison = compare_with_random(found, training, train, say=say)
+    rows = compare_with_random(found, training, train, say=say) if comparison else None
     final = train(training, seed=config.training.seed, seeded=True)
     section: dict[str, Any] = {
         "classes": list(found.classes),
@@ -102,16 +115,18 @@ def train_fault_classifier(
         "accuracy": round(final.accuracy, 4),
         "macro_f1": round(final.macro_f1, 4),
         "labels": {"name": labels.name, "sha256": hashlib.sha256(labels.read_bytes()).hexdigest()},
-        "comparison": comparison,
+        "comparison": rows,
     }
     version = save_classifier(artifact, final.graph, section)
     return ClassifierReport(
         found.classes,
+        len(given),
+        len(found.unmatched),
         len(training),
         len(held_out),
         section["accuracy"],
         section["macro_f1"],
-        comparison,
+        rows,
         version,
     )
 
@@ -140,23 +155,60 @@ def _require_encoder(artifact: Artifact) -> None:
 
 def split_in_time(found: LabelledWindows) -> tuple[Int64, Int64]:
     """Rows to train with and rows held out: of every kind the last stretches, of the normal
-    windows the last ones. No tick of a fault or of a normal window is in both."""
-    training, held_out = [], []
+    windows the last ones. What would share a tick with the other part is in neither. Raises
+    DataError where that leaves a class without windows."""
     normal = np.flatnonzero(found.kind == 0)
     border_ns = np.quantile(found.last_ns[normal], 1 - _HELD_OUT)
-    training.append(normal[found.last_ns[normal] < border_ns])
-    held_out.append(normal[found.first_ns[normal] >= border_ns])
+    learnt = [normal[found.last_ns[normal] < border_ns]]
+    measured = [normal[found.first_ns[normal] >= border_ns]]
+    faults = []
     for one in range(1, len(found.classes)):
         rows = np.flatnonzero(found.kind == one)
-        stretches, first = np.unique(found.stretch[rows], return_index=True)
-        stretches = stretches[np.argsort(found.last_ns[rows[first]], kind="stable")]
-        border = len(stretches) - max(1, round(len(stretches) * _HELD_OUT))
-        learnt = np.isin(found.stretch[rows], stretches[:border])
-        training.append(rows[learnt])
-        held_out.append(rows[~learnt])
-    if not len(training[0]) or not len(held_out[0]):
-        raise DataError("too few normal windows to learn from and to measure with: give more data")
-    return np.concatenate(training), np.concatenate(held_out)
+        late = np.isin(found.stretch[rows], _last_stretches(found, rows))
+        learnt.append(rows[~late])
+        faults.append(rows[late])
+    training = np.concatenate(learnt)
+    training = training[~_sharing(found, training, np.concatenate(faults))]
+    held_out = np.concatenate(measured)
+    held_out = held_out[~_sharing(found, held_out, training)]
+    held_out = np.concatenate([held_out, *faults])
+    for rows, purpose in ((training, "learn from"), (held_out, "measure with")):
+        there = np.bincount(found.kind[rows], minlength=len(found.classes))
+        if not there.all():
+            raise DataError(
+                f"no window of kind {found.classes[int(there.argmin())]} is left to {purpose} that "
+                "shares no tick with the other part: give more data, or stretches farther apart"
+            )
+    return training, held_out
+
+
+def _last_stretches(found: LabelledWindows, rows: Int64) -> Int64:
+    """The stretches of a kind that are held out. One incident on several series stays together."""
+    stretches, of = np.unique(found.stretch[rows], return_inverse=True)
+    begin = np.full(len(stretches), np.iinfo(np.int64).max)
+    np.minimum.at(begin, of, found.last_ns[rows])
+    end = np.zeros(len(stretches), np.int64)
+    np.maximum.at(end, of, found.last_ns[rows])
+    order = np.argsort(begin, kind="stable")
+    begin, ended = begin[order], np.maximum.accumulate(end[order])
+    border = len(order) - max(1, round(len(order) * _HELD_OUT))
+    while border > 1 and ended[border - 1] >= begin[border]:
+        border -= 1
+    return stretches[order[border:]]
+
+
+def _sharing(found: LabelledWindows, rows: Int64, others: Int64) -> Bool:
+    """Whether a window of rows has a tick in common with one of others."""
+    shared = np.zeros(len(rows), np.bool_)
+    for series in np.unique(found.series[others]):
+        own = np.flatnonzero(found.series[rows] == series)
+        theirs = others[found.series[others] == series]
+        theirs = theirs[np.argsort(found.first_ns[theirs], kind="stable")]
+        latest = np.maximum.accumulate(found.last_ns[theirs])
+        begun = np.searchsorted(found.first_ns[theirs], found.last_ns[rows[own]], side="right")
+        before = latest[np.maximum(begun - 1, 0)]
+        shared[own] = (begun > 0) & (before >= found.first_ns[rows[own]])
+    return shared
 
 
 def draw(found: LabelledWindows, rows: Int64, count: int, *, seed: int) -> Int64:

@@ -47,7 +47,8 @@ class Row:
     """What became of a variant; a list holds a value for each seed, in their order.
 
     held_out_error: mean squared error of the scaled features as the exported graph gives them
-    back, so it can be compared only between variants with the same targets. vus_pr: mean over series.
+    back, so it can be compared only between variants with the same targets.
+    vus_pr: mean over series.
     event_f1: of the alerts opened at the deployed threshold, no point adjustment.
     """
 
@@ -72,7 +73,8 @@ class Event:
 
 def parse_variant(config: Config, text: str) -> Variant:
     """`kind` or `kind:option=value:option=value`, e.g. `prediction:horizon=4:units=64,32`; what is
-    not named is as in the configuration. Raises ConfigError, UsageError."""
+    not named is as in the configuration, or at its default where the kind does not know it. Raises
+    ConfigError, UsageError."""
     kind, *options = text.split(":")
     changes: dict[str, Any] = {"kind": kind}
     for option in options:
@@ -91,10 +93,14 @@ def compare(
     seeds: Sequence[int],
     say: Say,
 ) -> list[Row]:
-    """Train and measure each variant with each seed. Raises DataError, before any training where
-    the test files have no labels."""
-    for file in test:
-        _require_labels(variants[0].config, file)
+    """Train and measure each variant with each seed. Raises DataError, before any training, where
+    a test file has no labels or none of them has an anomaly."""
+    anomalies = [_has_anomaly(variants[0].config, file) for file in test]  # reads every file
+    if test and not any(anomalies):
+        raise DataError(
+            f"{', '.join(str(file.path) for file in test)}: no tick is labelled as anomalous "
+            f"({variants[0].config.input.label_field} above 0): there is nothing to be found"
+        )
     rows = [Row(v.name, 0, [], [], [], [], [], []) for v in variants]
     for seed in seeds:  # variants in turn, so that each sees the same moods of the machine
         for number, variant in enumerate(variants):
@@ -127,16 +133,20 @@ def compare(
     return rows
 
 
-def _require_labels(config: Config, file: DataFile) -> None:
-    label_field = config.input.label_field
+def _has_anomaly(config: Config, file: DataFile) -> bool:
+    """Whether a tick of the file is labelled. Raises DataError where it has no labels at all."""
+    label_field, ticks, found = config.input.label_field, 0, False
     for chunk in read_chunks(file, tick_format(config), (), label_field=label_field):
         if chunk.label is None:
             raise DataError(
                 f"{file.path}: has no column {label_field!r} (input.label_field): without labels "
                 "there is nothing to measure on test files"
             )
-        return
-    raise DataError(f"{file.path}: holds no tick to measure on")
+        ticks += len(chunk)
+        found = found or bool((chunk.label > 0).any())
+    if not ticks:
+        raise DataError(f"{file.path}: holds no tick to measure on")
+    return found
 
 
 def windows_per_s(artifact: Artifact) -> float:
@@ -175,9 +185,7 @@ def measure(
     if not faults:
         return None, None
     score = score_events(faults, alerts, aftermath_ns=aftermath_ns)
-    precision, recall = score.precision or 0.0, score.recall or 0.0
-    f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-    return (float(np.mean(areas)) if areas else None), f1
+    return (float(np.mean(areas)) if areas else None), score.f1
 
 
 Labelled = dict[str, tuple[Int64, Float64, Bool]]  # series -> times, scores, labels

@@ -13,7 +13,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from detector.lab.recordings import read_runs
 from detector.service.wiring import configured_threshold, tick_format
 
 FORMS = (".parquet", ".csv", ".npz")
+_ROWS = 4096  # written at a time
 Read = Callable[[int], None]  # called with the number of ticks just read
 
 
@@ -197,13 +198,15 @@ def write_encodings(found: Encodings, out: Path) -> None:
         columns["timestamp"] = found.time_ns
         np.savez_compressed(content, allow_pickle=False, encoding=found.vectors, **columns)
         data = content.getvalue()
-    elif out.suffix == ".csv":
-        data = _csv(found)
-    else:
+    elif out.suffix == ".parquet":
         data = _parquet(found)
     draft = out.with_name(f".{out.name}.draft")
     try:
-        draft.write_bytes(data)
+        if out.suffix == ".csv":
+            with draft.open("w", newline="") as file:
+                _csv(found, file)
+        else:
+            draft.write_bytes(data)
         draft.replace(out)
     except OSError as error:
         raise UsageError(f"{out}: {error.strerror}") from None
@@ -211,9 +214,8 @@ def write_encodings(found: Encodings, out: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _csv(found: Encodings) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+def _csv(found: Encodings, file: TextIO) -> None:
+    writer = csv.writer(file, lineterminator="\n")
     columns = found.columns()
     writer.writerow([*columns, *(f"e{i}" for i in range(found.vectors.shape[1]))])
     shown = [
@@ -224,9 +226,11 @@ def _csv(found: Encodings) -> bytes:
         else values
         for values in columns.values()
     ]
-    vectors = found.vectors.astype(str).tolist()
-    writer.writerows([*row, *vector] for *row, vector in zip(*shown, vectors, strict=True))
-    return text.getvalue().encode()
+    rows = list(zip(*shown, strict=True))
+    for start in range(0, len(rows), _ROWS):  # text takes ten times the room of its number
+        part = slice(start, start + _ROWS)
+        vectors = found.vectors[part].astype(str).tolist()
+        writer.writerows([*row, *v] for row, v in zip(rows[part], vectors, strict=True))
 
 
 def _parquet(found: Encodings) -> bytes:
@@ -282,6 +286,8 @@ def read_encodings(path: Path) -> Encodings:
 
 def _pop_vectors(table: dict[str, Any]) -> Any:
     names = [f"e{i}" for i in range(len(table)) if f"e{i}" in table]
+    if not names:
+        raise KeyError("e0")
     return np.stack([table.pop(name).astype(np.float32) for name in names], axis=1)
 
 

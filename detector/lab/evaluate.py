@@ -43,6 +43,13 @@ class EventScore:
     recall: float | None
     found: tuple[bool, ...]
 
+    @property
+    def f1(self) -> float:
+        """The harmonic mean of precision and recall; 0 where there is neither."""
+        precision, recall = self.precision or 0.0, self.recall or 0.0
+        total = precision + recall
+        return 2 * precision * recall / total if total else 0.0
+
 
 def score_events(
     faults: Sequence[Stretch], alerts: Sequence[OpenedAlert], *, aftermath_ns: int

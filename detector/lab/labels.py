@@ -4,10 +4,12 @@ of classifiers."""
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,11 +22,14 @@ from detector.lab.datasets import DataFile
 from detector.lab.recordings import Run, read_runs
 
 NORMAL = "normal"
-_MOST_NORMAL = 5000
+#: Windows of one class that are kept: more would fill the memory, and overlap ever more.
+_MOST_NORMAL, _MOST_OF_A_KIND = 5_000, 20_000
 #: Instead of the index of a stretch.
 _NONE, _TRAILING = -1, -2
 #: A time in seconds as a float is off by up to 0.12 us (in the year 2026).
 _TOLERANCE_NS = 1000
+#: The year 2200: with tolerances and lengths of windows it still fits 64 bits.
+_FARTHEST_NS = 7_258_118_400 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,53 +45,87 @@ class LabelledStretch:
 @dataclass(frozen=True, slots=True)
 class LabelledWindows:
     """n windows. windows: (n, length, features); kind: index into classes (normal first);
-    stretch: index of the label, -1 of none; first_ns, last_ns: of the first and last tick."""
+    stretch: index of the label, -1 of none; first_ns, last_ns: of the first and last tick;
+    series: a number for each name; unmatched: indices of the labels no full window belongs to."""
 
     windows: Float32
     kind: Int64
     stretch: Int64
     first_ns: Int64
     last_ns: Int64
+    series: Int64
     classes: tuple[str, ...]
+    unmatched: tuple[int, ...]
 
 
 def read_labels(path: Path) -> list[LabelledStretch]:
     """JSON as `detector simulate --faults-out` writes it (series, kind, start_ns, end_ns), or CSV
     with the columns series, kind, start, end (ISO 8601). Raises DataError."""
     try:
-        if path.suffix == ".json":
-            labels = [
-                LabelledStretch(
-                    str(r["series"]), int(r["start_ns"]), int(r["end_ns"]), str(r["kind"])
-                )
-                for r in json.loads(path.read_text())
-            ]
-        else:
-            with path.open(newline="") as file:
-                labels = [
-                    LabelledStretch(
-                        r["series"],
-                        parse_time(r["start"], "iso8601"),
-                        parse_time(r["end"], "iso8601"),
-                        r["kind"],
-                    )
-                    for r in csv.DictReader(file)
-                ]
+        text = path.read_text()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{path}: is no list of labels ({error!r}): JSON with series, kind, start_ns, end_ns, "
-            "or CSV with series, kind, start, end"
-        ) from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: is no text") from None
+    labels = list(_from_json(path, text) if path.suffix == ".json" else _from_csv(path, text))
     if not labels:
         raise DataError(f"{path}: holds no label")
-    for one in labels:
-        if one.kind in ("", NORMAL):
-            raise DataError(f"{path}: a label of kind {one.kind!r}: labels name kinds of faults")
-        if one.end_ns < one.start_ns:
-            raise DataError(f"{path}: a label of {one.series} ends before it begins")
     return labels
+
+
+def _from_json(path: Path, text: str) -> Iterator[LabelledStretch]:
+    try:
+        rows = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{path}: is no JSON ({error})") from None
+    if not isinstance(rows, list):
+        raise DataError(f"{path}: must be a list of labels, one object each")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise DataError(f"{path}: label {number} is no object")
+        yield _label(f"{path}: label {number}", row, ("start_ns", "end_ns"), _whole_number)
+
+
+def _from_csv(path: Path, text: str) -> Iterator[LabelledStretch]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    missing = [c for c in ("series", "kind", "start", "end") if c not in (reader.fieldnames or ())]
+    if missing:
+        raise DataError(
+            f"{path}: has no column {', '.join(missing)}; a file of labels is CSV with series, "
+            "kind, start, end or JSON (.json)"
+        )
+    for row in reader:
+        place = f"{path}: line {reader.line_num}"
+        yield _label(place, row, ("start", "end"), lambda value: parse_time(value, "iso8601"))
+
+
+def _label(
+    place: str, row: Mapping[str, Any], times: tuple[str, str], read: Callable[[Any], int]
+) -> LabelledStretch:
+    for name in ("series", "kind"):
+        if not isinstance(row.get(name), str) or not row[name]:
+            raise DataError(f"{place}: {name} must be a text, is {row.get(name)!r:.60}")
+    if row["kind"] == NORMAL:
+        raise DataError(f"{place}: kind {NORMAL!r}: labels name kinds of faults")
+    found = []
+    for name in times:
+        try:
+            found.append(read(row[name]))
+            if abs(found[-1]) > _FARTHEST_NS:
+                raise OverflowError
+        except (KeyError, TypeError, ValueError, OverflowError):
+            what = "nanoseconds since 1970" if name.endswith("_ns") else "a time in ISO 8601"
+            raise DataError(f"{place}: {name} must be {what}, is {row.get(name)!r:.60}") from None
+    start_ns, end_ns = found
+    if end_ns < start_ns:
+        raise DataError(f"{place}: ends before it begins")
+    return LabelledStretch(row["series"], start_ns, end_ns, row["kind"])
+
+
+def _whole_number(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError
+    return value
 
 
 def label_windows(
@@ -122,22 +161,39 @@ def label_windows(
     if missing:
         raise DataError(
             f"the labels name series that the data does not have: {', '.join(missing[:5])}; the "
-            f"data has {', '.join(sorted(known)[:5])}"
+            f"data has {', '.join(sorted(known)[:5]) or 'none'}"
         )
     if not parts:
         raise DataError(f"the data holds no full window of {length} ticks to learn from")
     stretch = np.concatenate(stretches)
-    normal = np.flatnonzero(stretch == _NONE)
-    if len(normal) > _MOST_NORMAL:
-        random = np.random.default_rng(seed)
-        normal = np.sort(random.choice(normal, _MOST_NORMAL, replace=False))
-    chosen = np.concatenate([normal, np.flatnonzero(stretch >= 0)])
     kinds = np.array([classes.index(one.kind) for one in labels])
-    kind = np.concatenate([np.zeros(len(normal), np.int64), kinds[stretch[chosen[len(normal) :]]]])
-    whole = _cut(parts, chosen, length)
-    found = LabelledWindows(whole[0], kind, stretch[chosen], whole[1], whole[2], classes)
+    # Class of every window, -1 of those that only trail a fault: kinds[-2] would be another's.
+    kind = np.where(stretch >= 0, kinds[np.maximum(stretch, 0)], np.where(stretch == _NONE, 0, -1))
+    random = np.random.default_rng(seed)
+    chosen = np.concatenate(
+        [
+            _some(np.flatnonzero(kind == one), _MOST_OF_A_KIND if one else _MOST_NORMAL, random)
+            for one in range(len(classes))
+        ]
+    )
+    windows, first_ns, last_ns, series = _cut(parts, chosen, length)
+    unmatched = np.setdiff1d(np.arange(len(labels)), stretch).tolist()
+    found = LabelledWindows(
+        windows,
+        kind[chosen],
+        stretch[chosen],
+        first_ns,
+        last_ns,
+        series,
+        classes,
+        tuple(unmatched),
+    )
     _require_enough(found, kinds, length)
     return found
+
+
+def _some(rows: Int64, most: int, random: np.random.Generator) -> Int64:
+    return rows if len(rows) <= most else np.sort(random.choice(rows, most, replace=False))
 
 
 def _require_enough(found: LabelledWindows, kinds: Int64, length: int) -> None:
@@ -154,30 +210,38 @@ def _require_enough(found: LabelledWindows, kinds: Int64, length: int) -> None:
         raise DataError("no full window is free of labels: there is no normal one to learn from")
 
 
-def _cut(runs: Sequence[Run], chosen: Int64, length: int) -> tuple[Float32, Int64, Int64]:
-    """The chosen of all windows of the runs, and the times of their first and last tick."""
+def _cut(runs: Sequence[Run], chosen: Int64, length: int) -> tuple[Float32, Int64, Int64, Int64]:
+    """The chosen of all windows of the runs, the times of their first and last tick, and a number
+    for the series of each."""
+    names = sorted({run.series for run in runs})
     counts = [len(run.rows) - length + 1 for run in runs]
     offset = np.concatenate([[0], np.cumsum(counts)])
     windows = np.empty((len(chosen), length, runs[0].rows.shape[1]), np.float32)
-    first_ns, last_ns = np.empty(len(chosen), np.int64), np.empty(len(chosen), np.int64)
+    first_ns, last_ns, series = (np.empty(len(chosen), np.int64) for _ in range(3))
     for run, begin, end in zip(runs, offset[:-1], offset[1:], strict=True):
         here = np.flatnonzero((chosen >= begin) & (chosen < end))
         start = chosen[here] - begin
         windows[here] = run.rows[start[:, None] + np.arange(length)]
         first_ns[here], last_ns[here] = run.time_ns[start], run.time_ns[start + length - 1]
-    return windows, first_ns, last_ns
+        series[here] = names.index(run.series)
+    return windows, first_ns, last_ns, series
 
 
 def stretch_of(
     first_ns: Int64, recent_ns: Int64, last_ns: Int64, labels: dict[int, LabelledStretch]
 ) -> Int64:
     """Index of the label that a tick from recent_ns to last_ns lies in, -1 where the window from
-    first_ns on touches none, -2 where it only trails one. Of two the later listed counts."""
+    first_ns on touches none, -2 where it only trails one. Of two the later listed counts. All
+    three times are those of one series, in order."""
     stretch = np.full(len(first_ns), _NONE, np.int64)
+
+    def touching(since_ns: Int64, one: LabelledStretch) -> slice:
+        begin = np.searchsorted(last_ns, one.start_ns - _TOLERANCE_NS, side="left")
+        end = np.searchsorted(since_ns, one.end_ns + _TOLERANCE_NS, side="right")
+        return slice(int(begin), max(int(begin), int(end)))
+
     for one in labels.values():
-        begun = last_ns >= one.start_ns - _TOLERANCE_NS
-        stretch[begun & (first_ns <= one.end_ns + _TOLERANCE_NS)] = _TRAILING
+        stretch[touching(first_ns, one)] = _TRAILING
     for index, one in labels.items():
-        begun = last_ns >= one.start_ns - _TOLERANCE_NS
-        stretch[begun & (recent_ns <= one.end_ns + _TOLERANCE_NS)] = index
+        stretch[touching(recent_ns, one)] = index
     return stretch

@@ -25,6 +25,7 @@ from detector.model.architecture import Architecture
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 OBSERVED, EXPECTED, ERROR = COLOURS[7], COLOURS[0], COLOURS[5]
 ABOVE = "above the threshold"
+_ENDINGS = (".png", ".svg", ".pdf")
 _MOST_SERIES = 20
 _MOST_FEATURES = 8  # rows of a window: more cannot be read
 # Else the first picture of a machine tells on stderr that fonts are being looked for.
@@ -33,9 +34,8 @@ logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 def require_picture(out: Path) -> None:
     """Refuse a file that could not be written; asked before the work too."""
-    endings = Figure().canvas.get_supported_filetypes()
-    if out.suffix[1:] not in endings:
-        raise UsageError(f"{out}: pictures end in {', '.join(f'.{e}' for e in sorted(endings))}")
+    if out.suffix.lower() not in _ENDINGS:
+        raise UsageError(f"{out}: pictures end in {', '.join(_ENDINGS)}")
     if not out.parent.is_dir():
         raise UsageError(f"{out}: {out.parent} is no directory")
 
@@ -109,7 +109,7 @@ def architecture_columns(architecture: Architecture) -> list[list[Box]]:
         columns.append([("LSTM", shape, encoder)])
     targets = one.targets
     if one.decoder_units and one.kind != "sequence":
-        fed = " + last tick" if one.conditioned else ""
+        fed = " + tick before" if one.conditioned else ""
         columns.append(
             [(f"repeat{fed}", f"n x {t.steps} x {one.decoder_inputs}", decoder) for t in targets]
         )
@@ -121,7 +121,7 @@ def architecture_columns(architecture: Architecture) -> list[list[Box]]:
     columns.append(
         [(f"dense{backwards}", f"n x {t.steps} x {one.features}", decoder) for t in targets]
     )
-    columns.append([(t.name, f"ticks {t.start + 1} to {t.start + t.steps}", data) for t in targets])
+    columns.append([(t.name, t.span, data) for t in targets])
     return columns
 
 
@@ -208,9 +208,10 @@ def draw_embeddings(found: Encodings, *, colour: str) -> Figure:
     groups = colour_groups(found, colour)
     figure = _figure(7.5, 6)
     axes = figure.add_subplot()
+    size = 8 if len(points) > 200 else 40
     for number, (name, rows) in enumerate(groups.items()):
         axes.scatter(
-            points[rows, 0], points[rows, 1], s=8, alpha=0.6, linewidths=0,
+            points[rows, 0], points[rows, 1], s=size, alpha=0.6, linewidths=0,
             color=_colour(name, number) if len(groups) <= len(COLOURS) else None,
             label=f"{name} ({len(rows)})",
         )  # fmt: skip

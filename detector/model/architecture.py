@@ -48,6 +48,12 @@ class Target:
     steps: int
     weight: float = 1.0
 
+    @property
+    def span(self) -> str:
+        """Its ticks for people, counted from 1."""
+        first, last = self.start + 1, self.start + self.steps
+        return f"tick {last}" if first == last else f"ticks {first} to {last}"
+
 
 @dataclass(frozen=True, slots=True)
 class Architecture:

@@ -112,8 +112,13 @@ class ClassifierTraining:
         self._network.set_weights(_build(self._architecture, self._classes).get_weights())
         if seeded:
             for name in _encoder_layers(self._architecture):
-                weights = self._encoder.get_layer(name).get_weights()
-                self._network.get_layer(name).set_weights(weights)
+                try:
+                    weights = self._encoder.get_layer(name).get_weights()
+                    self._network.get_layer(name).set_weights(weights)
+                except ValueError:
+                    raise ArtifactError(
+                        "encoder.keras is not of the layers the manifest names; train again"
+                    ) from None
         for variable, value in zip(self._optimizer.variables, self._untouched, strict=True):
             variable.assign(value)
 

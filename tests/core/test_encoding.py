@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from detector.core import encoding
 from detector.core.encoding import CHUNK, OnnxEncoder
 from detector.core.ticks import Float32
 from detector.model.architecture import Architecture
@@ -44,6 +45,26 @@ def test_vectors_come_in_the_order_of_the_sequences_whatever_their_lengths(
     together = encoder.encode_sequences(many)
     alone = np.concatenate([encoder.encode_windows(one[None]) for one in many])
     np.testing.assert_array_equal(together, alone)
+
+
+def test_long_sequences_are_not_padded_all_at_once(
+    encoder: OnnxEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory must follow the ticks there are, not the longest sequence times their number."""
+    monkeypatch.setattr(encoding, "MOST_TICKS", 40)
+    session, shapes = encoder._session, []
+
+    class Watching:
+        def run(self, names: list[str], inputs: dict[str, Float32]) -> list[Float32]:
+            shapes.append(inputs["windows"].shape[:2])
+            result: list[Float32] = session.run(names, inputs)
+            return result
+
+    many = sequences(30, 3, 90, 4, 30, 10)
+    expected = np.concatenate([encoder.encode_windows(one[None]) for one in many])
+    monkeypatch.setattr(encoder, "_session", Watching())
+    np.testing.assert_array_equal(encoder.encode_sequences(many), expected)
+    assert shapes == [(3, 10), (1, 30), (1, 30), (1, 90)]
 
 
 def test_nothing_gives_no_vectors(encoder: OnnxEncoder) -> None:

@@ -37,6 +37,16 @@ def test_two_alerts_in_one_fault_find_it_once_and_are_both_right() -> None:
     score = score_events([fault(10, 20), fault(50, 60)], [alert(11), alert(19)], aftermath_ns=0)
     assert (score.alerts, score.injected, score.detected) == (2, 2, 1)
     assert (score.precision, score.recall, score.found) == (1.0, 0.5, (True, False))
+    assert score.f1 == pytest.approx(2 / 3)
+
+
+def test_f1_is_the_harmonic_mean_and_nothing_without_a_hit() -> None:
+    faults = [fault(10, 20), fault(50, 60)]
+    score = score_events(faults, [alert(11), alert(30), alert(31), alert(32)], aftermath_ns=0)
+    assert (score.precision, score.recall) == (0.25, 0.5)
+    assert score.f1 == pytest.approx(1 / 3)
+    assert score_events(faults, [alert(30)], aftermath_ns=0).f1 == 0
+    assert score_events(faults, [], aftermath_ns=0).f1 == 0
 
 
 def test_an_alert_in_two_faults_finds_both() -> None:

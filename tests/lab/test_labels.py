@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from detector.artifact import Artifact
 from detector.config import Config, parse_config
@@ -76,19 +79,97 @@ def test_a_window_is_of_the_kind_one_of_its_newest_ticks_has(
     np.testing.assert_array_equal(found.windows[:, 0, 0], found.first_ns / SECOND)
 
 
-def test_no_tick_is_learnt_from_and_measured_with(artifact: Artifact, data: DataFile) -> None:
-    faults = [fault("a", t, t + 1) for t in (8, 20, 32, 44)]
-    found = labelled(artifact, data, *faults)
+def ticks_of(found: LabelledWindows, rows: np.ndarray[Any, Any]) -> set[tuple[int, int]]:
+    """(series, second) of every tick of the windows; there is one a second."""
+    return {
+        (series, second)
+        for series, first, last in zip(
+            found.series[rows].tolist(),
+            (found.first_ns[rows] // SECOND).tolist(),
+            (found.last_ns[rows] // SECOND).tolist(),
+            strict=True,
+        )
+        for second in range(first, last + 1)
+    }
+
+
+def stretches_of(found: LabelledWindows, rows: np.ndarray[Any, Any]) -> set[int]:
+    return set(found.stretch[rows][found.kind[rows] > 0].tolist())
+
+
+def test_the_last_stretches_and_normal_windows_are_held_out(
+    artifact: Artifact, data: DataFile
+) -> None:
+    # Not in order of time: 44 is the last.
+    found = labelled(artifact, data, *(fault("a", t, t + 1) for t in (20, 44, 8, 32)))
     training, held_out = split_in_time(found)
-    assert not set(found.stretch[training][found.kind[training] > 0].tolist()) & set(
-        found.stretch[held_out][found.kind[held_out] > 0].tolist()
-    )
-    assert set(found.stretch[held_out][found.kind[held_out] > 0].tolist()) == {3}
+    assert stretches_of(found, held_out) == {1}
+    assert stretches_of(found, training) == {0, 2, 3}
     normal = [rows[found.kind[rows] == 0] for rows in (training, held_out)]
     assert found.last_ns[normal[0]].max() < found.first_ns[normal[1]].min()
     drawn = draw(found, training, 6, seed=1)
     assert len(set(drawn.tolist())) == 6
     assert np.bincount(found.kind[drawn]).tolist() == [3, 3]
+
+
+@given(
+    starts=st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 57)), min_size=2, max_size=12)
+)
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # both are only read
+)
+def test_no_tick_is_learnt_from_and_measured_with(
+    artifact: Artifact, data: DataFile, starts: list[tuple[str, int]]
+) -> None:
+    """However close the stretches lie, those of other kinds and series too."""
+    labels = [fault(s, t, t + 1, "xy"[i % 2]) for i, (s, t) in enumerate(starts)]
+    try:
+        found = labelled(artifact, data, *labels)
+        training, held_out = split_in_time(found)
+    except DataError as error:
+        assert "two are needed" in str(error) or "is left to" in str(error)  # noqa: PT017
+        return
+    assert not ticks_of(found, training) & ticks_of(found, held_out)
+    assert not stretches_of(found, training) & stretches_of(found, held_out)
+
+
+def test_a_fault_that_flaps_may_leave_nothing_to_learn_from_and_says_so(
+    artifact: Artifact, data: DataFile
+) -> None:
+    found = labelled(artifact, data, *(fault("a", t, t + 1) for t in (40, 43, 46, 49)))
+    training, _ = split_in_time(found)
+    assert stretches_of(found, training) == {0, 1}, "the third touches the one held out"
+    found = labelled(artifact, data, fault("a", 40, 41), fault("a", 43, 44))
+    with pytest.raises(DataError, match="no window of kind spike is left to learn from"):
+        split_in_time(found)
+
+
+def test_one_incident_on_two_series_is_held_out_together(
+    artifact: Artifact, data: DataFile
+) -> None:
+    found = labelled(artifact, data, *(fault(s, t, t + 1) for s in "ab" for t in (10, 50)))
+    training, held_out = split_in_time(found)
+    assert stretches_of(found, held_out) == {1, 3}, "a third of four would be one"
+    assert stretches_of(found, training) == {0, 2}
+
+
+def test_of_many_windows_of_a_kind_some_are_drawn(
+    artifact: Artifact, data: DataFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detector.lab.labels._MOST_OF_A_KIND", 6)
+    monkeypatch.setattr("detector.lab.labels._MOST_NORMAL", 9)
+    found = labelled(artifact, data, fault("a", 10, 20), fault("a", 40, 50))
+    assert np.bincount(found.kind).tolist() == [9, 6]
+    again = labelled(artifact, data, fault("a", 10, 20), fault("a", 40, 50))
+    np.testing.assert_array_equal(found.windows, again.windows)
+
+
+def test_labels_without_a_window_are_named(artifact: Artifact, data: DataFile) -> None:
+    labels = fault("a", 10, 11), fault("a", 900, 901), fault("a", 30, 31), fault("a", 0, 1)
+    # The first full window ends at 3 s: an alert might still have opened for the last of them.
+    assert labelled(artifact, data, *labels, recent=1).unmatched == (1, 3)
 
 
 def test_stretches_that_overlap_and_windows_beside_them() -> None:
@@ -117,12 +198,30 @@ def test_labels_are_read_from_json_and_csv(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("l.json", "[", "no list of labels"),
+        ("l.json", "[", r"l\.json: is no JSON \(.*line 1"),
         ("l.json", "[]", "holds no label"),
-        ("l.json", '[{"series": "a"}]', "kind, start_ns, end_ns"),
+        ("l.json", '{"a": 1}', "must be a list of labels"),
+        ("l.json", "[7]", "label 1 is no object"),
+        ("l.json", '[{"series": "a"}]', "label 1: kind must be a text, is None"),
+        ("l.json", '[{"series": "a", "kind": null}]', "label 1: kind must be a text, is None"),
+        ("l.json", '[{"series": "a", "kind": "x", "start_ns": Infinity}]', "nanoseconds .* is inf"),
+        ("l.json", '[{"series": "a", "kind": "x", "start_ns": true}]', "nanoseconds .* is True"),
+        (
+            "l.json",
+            '[{"series": "a", "kind": "x", "start_ns": 1, "end_ns": 1' + 30 * "0" + "}]",
+            "label 1: end_ns must be nanoseconds",
+        ),
+        ("l.csv", "", "has no column series, kind, start, end"),
+        ("l.csv", "series,kind,start\na,x,2014-01-01\n", "has no column end"),
+        (
+            "l.csv",
+            "series,kind,start,end\na,x,2014-01-01,2014-01-02\na,x,2014-01-01\n",
+            "line 3: end must be a time in ISO 8601, is None",
+        ),
+        ("l.csv", "series,kind,start,end\na,x,2014-01-01,9999-01-02\n", "line 2: end must be"),
         ("l.json", '[{"series": "a", "kind": "normal", "start_ns": 1, "end_ns": 1}]', "normal"),
         ("l.json", '[{"series": "a", "kind": "x", "start_ns": 2, "end_ns": 1}]', "ends before"),
-        ("l.csv", "series,kind,start,end\na,x,noon,noon\n", "no list of labels"),
+        ("l.csv", "series,kind,start,end\na,x,noon,noon\n", "line 2: start .* is 'noon'"),
         ("l.csv", None, "No such file"),
     ],
 )
@@ -133,6 +232,13 @@ def test_labels_that_cannot_be_used_are_refused(
         (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=says):
         read_labels(tmp_path / name)
+
+
+def test_data_without_a_usable_tick_has_no_series(artifact: Artifact, tmp_path: Path) -> None:
+    path = tmp_path / "nothing.csv"
+    path.write_text("series,timestamp,value\na,1,nan\na,2,nan\n")
+    with pytest.raises(DataError, match="does not have: a; the data has none"):
+        labelled(artifact, DataFile(path, "x"), fault("a", 1, 2))
 
 
 @pytest.mark.parametrize(

@@ -80,9 +80,9 @@ def test_the_layers_of_every_kind_are_drawn_with_their_shapes(case: Architecture
         assert f" x {width}" in shown
     if case.recurrent:
         for target in case.targets:
-            assert f"{target.name}\nticks {target.start + 1} to {target.start + target.steps}" in (
-                shown
-            )
+            first, last = target.start + 1, target.start + target.steps
+            ticks = f"tick {last}" if first == last else f"ticks {first} to {last}"
+            assert f"{target.name}\n{ticks}" in (shown)
 
 
 def encodings(vectors: Float64, **columns: Any) -> Encodings:

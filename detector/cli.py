@@ -199,6 +199,13 @@ def _simulate(options: argparse.Namespace) -> int:
     from detector.lab.demo import write_csv
     from detector.lab.simulate import simulate
 
+    for name, number, least in (
+        ("series", options.series, 1),
+        ("ticks", options.ticks, 1),
+        ("faults-per-kind", options.faults_per_kind, 0),
+    ):
+        if number < least:
+            raise UsageError(f"--{name} must be at least {least}")
     try:
         simulation = simulate(
             series=options.series,
@@ -209,10 +216,13 @@ def _simulate(options: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
-    write_csv(simulation, options.out)
-    if options.faults_out:
-        faults = [dataclasses.asdict(fault) for fault in simulation.faults]
-        options.faults_out.write_text(json.dumps(faults, indent=2) + "\n")
+    try:
+        write_csv(simulation, options.out)
+        if options.faults_out:
+            faults = [dataclasses.asdict(fault) for fault in simulation.faults]
+            options.faults_out.write_text(json.dumps(faults, indent=2) + "\n")
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}") from None
     print(f"{len(simulation)} ticks, {len(simulation.faults)} faults: {options.out}")
     return 0
 
@@ -438,7 +448,8 @@ def _check(options: argparse.Namespace) -> int:
 
         artifact = load_artifact(options.model)
         threshold = make_pipeline(config, artifact).policy.threshold
-        print(f"model: ok ({artifact.version}, threshold {threshold:.4f})")
+        kind = artifact.manifest["model"]["kind"]
+        print(f"model: ok ({artifact.version}, {kind}, threshold {threshold:.4f})")
     if not options.offline:
         broker = make_broker(config)
         missing = broker.missing(topics(config))

@@ -201,12 +201,26 @@ class Config:
 _TOP_LEVEL = frozenset(f.name for f in dataclasses.fields(Config))
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without repeated keys: of two sections of one name the first would be forgotten."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key.value} again", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load_config(path: Path | None, environment: Mapping[str, str] | None = None) -> Config:
     """Read a file (None: the defaults) and the environment. Raises ConfigError."""
     tree: Any = {}
     if path is not None:
         try:
-            tree = yaml.safe_load(path.read_text())
+            tree = yaml.load(path.read_text(), _Loader)
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}") from None
         except (yaml.YAMLError, ValueError) as error:  # bad UTF-8, a date that is none

@@ -365,6 +365,22 @@ def test_simulate_writes_ticks_that_can_be_scored_and_repeats_them(tmp_path: Pat
     assert {r["series"] for r in found} == {"SIM000", "SIM001"}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--out", "no/where.csv"), "no/where.csv: No such file"),
+        (("--out", "a.csv", "--faults-out", "no/where.json", "--ticks", "9"), "no/where.json: No"),
+        (("--out", "a.csv", "--series", "0"), "--series must be at least 1"),
+        (("--out", "a.csv", "--ticks", "0"), "--ticks must be at least 1"),
+        (("--out", "a.csv", "--faults-per-kind", "-1"), "--faults-per-kind must be at least 0"),
+    ],
+)
+def test_what_cannot_be_simulated_is_refused(
+    tmp_path: Path, arguments: Sequence[str], says: str
+) -> None:
+    assert says in refusal(detector("simulate", *arguments, cwd=tmp_path), 64)
+
+
 def test_bench_measures_the_reference_model(tmp_path: Path) -> None:
     done = detector("bench", "scoring", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

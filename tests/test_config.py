@@ -266,7 +266,9 @@ def test_features_keep_their_order() -> None:
         (b"!!python/object:os.system x", "not YAML"),
         (b"window: {length: 2024-99-99}", "not YAML"),
         (b"- 1", "must be a section"),
-        (b"window: 1\nwindow: {length: 1}", "must be from 2"),
+        (b"window: {stride: 2}\ninput: {}\nwindow: {length: 9}", "window again .*line 3"),
+        (b"window: {length: 9, length: 8}", "length again"),
+        (b"? [a]\n: 1\n? [a]\n: 2", "not YAML"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, says: str) -> None:

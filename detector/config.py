@@ -231,6 +231,11 @@ def load_config(path: Path | None, environment: Mapping[str, str] | None = None)
     return parse_config(tree)
 
 
+def environment_without_options() -> dict[str, str]:
+    """For a child process whose configuration is a file alone."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(_ENVIRONMENT_PREFIX)}
+
+
 def overlay(tree: Any, environment: Mapping[str, str]) -> None:
     """Write DETECTOR_SECTION__OPTION=value into the tree; values are read as YAML."""
     for name, text in sorted(environment.items()):

@@ -13,7 +13,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.config import Config, load_config, overlay, parse_config, with_model
+from detector.config import (
+    Config,
+    environment_without_options,
+    load_config,
+    overlay,
+    parse_config,
+    with_model,
+)
 from detector.core.features import FeatureSet
 from detector.core.intake import Intake
 from detector.errors import ConfigError
@@ -360,6 +367,14 @@ def test_any_environment_is_a_configuration_or_refused(environment: dict[str, st
         assert isinstance(load_config(None, environment), Config)
     except ConfigError as error:
         assert str(error)  # noqa: PT017
+
+
+def test_an_environment_without_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETECTOR_LOG__FORMAT", "json")
+    monkeypatch.setenv("OTHER", "x")
+    found = environment_without_options()
+    assert "DETECTOR_LOG__FORMAT" not in found
+    assert found["OTHER"] == "x"
 
 
 def test_an_overlay_leaves_other_options_alone() -> None:

@@ -113,7 +113,7 @@ def pipeline(config: Config, model: Path | None, ticks: int) -> Results:
         if artifact.features.fields != FIELDS:
             raise UsageError("bench pipeline runs the reference model only: leave out --model")
         path = bench_config(config, directory)
-        bench = load_config(path)
+        bench = load_config(path, {})
         broker = make_broker(bench)
         prepare_topics(bench, broker)
         matrix = [matrix_product_gflops() for _ in range(3)]

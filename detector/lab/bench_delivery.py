@@ -90,7 +90,7 @@ def _one(config: Config, model: Path | None, ticks: int, load: float | None) -> 
         directory = Path(name)
         artifact = artifact_of(model, directory)
         path = bench_config(config, directory)
-        bench = load_config(path)
+        bench = load_config(path, {})
         prepare_topics(bench, make_broker(bench))
         publish(bench, ticks, rate=None, spikes=False, first=0)
         with DaemonProcess(path, artifact.path, directory / "daemon.log") as daemon:
@@ -123,7 +123,7 @@ def recovery(config: Config, model: Path | None, ticks: int) -> Results:
         artifact = artifact_of(model, directory)
         for series in (10_000, 100_000):
             path = bench_config(config, directory)
-            bench = load_config(path)
+            bench = load_config(path, {})
             prepare_topics(bench, make_broker(bench))
             size = _save_state(bench, artifact, series)
             seconds, ready_s = [], []
@@ -202,7 +202,7 @@ def _fail_over(config: Config, artifact: Artifact, directory: Path) -> Results:
     detected, restored, handed = [], [], []
     for end in (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGTERM):
         path = bench_config(config, directory)
-        bench = load_config(path)
+        bench = load_config(path, {})
         prepare_topics(bench, make_broker(bench))
         _save_state(bench, artifact, 10_000)
         second = _other_worker(path)

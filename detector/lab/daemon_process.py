@@ -10,11 +10,13 @@ import urllib.request
 from pathlib import Path
 from types import TracebackType
 
+from detector.config import environment_without_options
 from detector.errors import DetectorError
 
 
 class DaemonProcess:
-    """`detector run` with its log in a file; a context that ends it with SIGTERM."""
+    """`detector run` with its log in a file; a context that ends it with SIGTERM. The file of its
+    configuration is all it obeys: options in the environment have their place there or none."""
 
     def __init__(self, config: Path, model: Path, log: Path) -> None:
         self._config, self._model, self._log = config, model, log
@@ -30,6 +32,7 @@ class DaemonProcess:
                 ],
                 stdout=subprocess.DEVNULL,
                 stderr=log,
+                env=environment_without_options(),
             )
         return self
 

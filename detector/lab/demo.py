@@ -70,7 +70,7 @@ def run_demo(directory: Path, *, seed: int, say: Say, show: Show) -> DemoResult:
     """Run everything in `directory`. Raises DetectorError if a part fails."""
     started = time.monotonic()
     config_path = _write_config(directory)
-    config = load_config(config_path)
+    config = load_config(config_path, {})
     now_ns = time.time_ns()
     say(f"simulating {_SERIES} series of normal ticks")
     normal = simulate(

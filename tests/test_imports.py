@@ -37,7 +37,7 @@ CONFINED = {
     "scipy": ("model/",),
     "onnx": ("model/",),
     "kafka": ("transport/kafka/",),
-    "sqlite3": ("transport/embedded.py",),
+    "sqlite3": ("transport/embedded/",),
     "prometheus_client": ("service/metrics.py", "service/http.py", "service/wiring.py", "cli.py"),
     "onnxruntime": ("core/engine.py",),
     "pyarrow": ("lab/datasets.py", "lab/encode.py"),

@@ -1,0 +1,87 @@
+"""Publishers and readers of a file, in any number of processes."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from detector.errors import BrokerError
+from detector.transport.broker import Message, Record
+from detector.transport.embedded.file import (
+    LONGEST_WAIT_S,
+    SHORTEST_WAIT_S,
+    append,
+    load_headers,
+    reported,
+    topic_id,
+    writing,
+)
+
+
+class EmbeddedPublisher:
+    def __init__(self, database: sqlite3.Connection, now_s: Callable[[], float]) -> None:
+        self._database, self._now_s = database, now_s
+
+    def publish(self, topic: str, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
+        try:
+            with writing(self._database) as database:
+                append(database, topic, messages, int(self._now_s() * 1000))
+        except sqlite3.Error as error:
+            raise BrokerError(f"cannot publish to {topic}: {error}") from error
+
+    def flush(self) -> None:
+        """Nothing to do: publish returns when the transaction is committed."""
+
+    def close(self) -> None:
+        self._database.close()
+
+
+class EmbeddedReader:
+    def __init__(
+        self, path: Path, database: sqlite3.Connection, topic: str, from_beginning: bool
+    ) -> None:
+        self._path, self._database, self._topic = path, database, topic
+        column = "first_offset" if from_beginning else "next_offset"
+        with reported(path):
+            with writing(database):
+                self._id = topic_id(database, topic)
+            row = database.execute(
+                f"SELECT {column} FROM topics WHERE id = ?", (self._id,)
+            ).fetchone()
+        self._position = int(row[0])
+
+    def poll(self, *, timeout_s: float) -> list[Record]:
+        deadline = time.monotonic() + timeout_s
+        wait = SHORTEST_WAIT_S
+        while True:
+            with reported(self._path):
+                rows = self._database.execute(
+                    'SELECT "offset", timestamp_ms, key, value, headers FROM records '
+                    'WHERE topic = ? AND "offset" >= ? ORDER BY "offset" LIMIT 1000',
+                    (self._id, self._position),
+                ).fetchall()
+            if rows:
+                self._position = rows[-1][0] + 1
+                return [
+                    Record(self._topic, 0, offset, at_ms, key, value, load_headers(headers))
+                    for offset, at_ms, key, value, headers in rows
+                ]
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return []
+            time.sleep(min(wait, left))
+            wait = min(wait * 1.5, LONGEST_WAIT_S)
+
+    def at_end(self) -> bool:
+        with reported(self._path):
+            row = self._database.execute(
+                "SELECT next_offset FROM topics WHERE id = ?", (self._id,)
+            ).fetchone()
+        return bool(row[0] <= self._position)
+
+    def close(self) -> None:
+        self._database.close()

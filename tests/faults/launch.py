@@ -29,7 +29,7 @@ from prometheus_client.exposition import generate_latest
 from detector.cli import main
 from detector.service.daemon import Daemon
 from detector.service.http import HttpServer
-from detector.transport import embedded
+from detector.transport.embedded import worker as embedded
 from detector.transport.kafka.streams import KafkaStateReader
 from detector.transport.kafka.worker import KafkaWorker
 
@@ -94,7 +94,7 @@ def arm(point: str, act: Callable[[], None], due: Callable[[], bool]) -> None:
         "restored": lambda: before(Daemon, "_begin"),
         "replay": lambda: after(Daemon, "_replay"),
         "embedded poll": lambda: after(embedded.EmbeddedWorker, "poll", if_any=True),
-        "embedded append": lambda: after(embedded, "_append"),
+        "embedded append": lambda: after(embedded, "append"),
         "embedded commit": lambda: after(embedded.EmbeddedWorker, "commit"),
     }
     points[point]()

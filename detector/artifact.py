@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import operator
 import os
 import shutil
 import tempfile
@@ -135,7 +136,16 @@ def _write(
 
 
 def require_writable(path: Path) -> None:
-    """Refuse to replace something that is no model directory; asked before training too."""
+    """Refuse a place where no model directory can be written, or something that is none would be
+    replaced; asked before training too."""
+    try:
+        place = path.resolve()
+        while not place.exists():
+            place = place.parent
+    except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError
+        raise ArtifactError(f"{path}: cannot be written: {error}") from None
+    if not path.exists() and not (place.is_dir() and os.access(place, os.W_OK)):
+        raise ArtifactError(f"{path}: cannot be written: {place} is no directory to write to")
     if path.exists() and (
         not path.is_dir() or (any(path.iterdir()) and not (path / MANIFEST).exists())
     ):
@@ -159,7 +169,7 @@ def load_artifact(path: Path) -> Artifact:
             f"{SCHEMA_VERSION}; use a newer program or train again"
         )
     try:
-        _ = [manifest["model"][key] for key in ("kind", "units", "activation", "parameters")]
+        _require_model(manifest["model"])
         contents = {name: _verified(path, name, sha) for name, sha in manifest["files"].items()}
         return Artifact(
             path=path,
@@ -174,6 +184,15 @@ def load_artifact(path: Path) -> Artifact:
         )
     except (KeyError, TypeError, ValueError, AttributeError, EOFError, ConfigError) as error:
         raise ArtifactError(f"{path}/{MANIFEST}: is incomplete ({error!r}); train again") from None
+
+
+def _require_model(section: Mapping[str, Any]) -> None:
+    """What more than one command takes for granted. Raises KeyError, TypeError."""
+    units = [operator.index(width) for width in section["units"]]
+    whole = operator.index(section["parameters"]), operator.index(section.get("horizon", 1))
+    texts = section["kind"], section["activation"]
+    if not units or min(units) < 1 or min(whole) < 0 or not all(isinstance(t, str) for t in texts):
+        raise TypeError("model")
 
 
 def _verified(path: Path, name: str, sha: str) -> bytes:

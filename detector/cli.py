@@ -203,6 +203,7 @@ def _simulate(options: argparse.Namespace) -> int:
         ("series", options.series, 1),
         ("ticks", options.ticks, 1),
         ("faults-per-kind", options.faults_per_kind, 0),
+        ("seed", options.seed, 0),
     ):
         if number < least:
             raise UsageError(f"--{name} must be at least {least}")
@@ -222,7 +223,7 @@ def _simulate(options: argparse.Namespace) -> int:
             faults = [dataclasses.asdict(fault) for fault in simulation.faults]
             options.faults_out.write_text(json.dumps(faults, indent=2) + "\n")
     except OSError as error:
-        raise UsageError(f"{error.filename}: {error.strerror}") from None
+        raise UsageError(f"{error.filename or options.out}: {error.strerror}") from None
     print(f"{len(simulation)} ticks, {len(simulation.faults)} faults: {options.out}")
     return 0
 
@@ -470,12 +471,12 @@ def _inspect(options: argparse.Namespace) -> int:
 
     artifact = load_artifact(options.model)
     manifest = artifact.manifest
-    architecture = Architecture.from_manifest(manifest)
     if options.plot:
         plot_architecture(options.model, options.plot)
     if options.json:
         print(json.dumps(manifest))
         return 0
+    architecture = Architecture.from_manifest(manifest)
     model, training, calibration = (manifest[k] for k in ("model", "training", "calibration"))
     center, scale = manifest["scaling"]["center"], manifest["scaling"]["scale"]
     print_table(

@@ -201,18 +201,26 @@ class Config:
 _TOP_LEVEL = frozenset(f.name for f in dataclasses.fields(Config))
 
 
-class _Loader(yaml.SafeLoader):
+def _read_yaml(text: str) -> Any:
     """YAML without repeated keys: of two sections of one name the first would be forgotten."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key.value} again", problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+    left, seen = [yaml.compose(text, yaml.SafeLoader)], set()
+    while left:
+        node = left.pop()
+        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            keys = set()
+            for key, value in node.value:
+                name = (key.tag, str(key.value))
+                if name in keys and not key.tag.endswith(":merge"):
+                    again = f"{key.value} again"
+                    raise yaml.MarkedYAMLError(problem=again, problem_mark=key.start_mark)
+                keys.add(name)
+                left.append(value)
+        else:
+            left += node.value
+    return yaml.safe_load(text)
 
 
 def load_config(path: Path | None, environment: Mapping[str, str] | None = None) -> Config:
@@ -220,7 +228,7 @@ def load_config(path: Path | None, environment: Mapping[str, str] | None = None)
     tree: Any = {}
     if path is not None:
         try:
-            tree = yaml.load(path.read_text(), _Loader)
+            tree = _read_yaml(path.read_text())
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}") from None
         except (yaml.YAMLError, ValueError) as error:  # bad UTF-8, a date that is none
@@ -253,7 +261,7 @@ def overlay(tree: Any, environment: Mapping[str, str]) -> None:
                 raise ConfigError(f"environment variable {name}: {section} is no section")
         # A secret made of digits stays text: the option's type decides.
         try:
-            target[option] = text if _is_text(sections, option) else yaml.safe_load(text)
+            target[option] = text if _is_text(sections, option) else _read_yaml(text)
         except (yaml.YAMLError, ValueError):
             raise ConfigError(f"environment variable {name}: cannot read {text!r:.60}") from None
 
@@ -269,7 +277,7 @@ def with_model(config: Config, changes: Mapping[str, str]) -> Config:
             tree["model"][name] = getattr(ModelConfig(), name)
     for name, text in changes.items():
         try:
-            items = [yaml.safe_load(part) for part in text.split(",")]
+            items = [_read_yaml(part) for part in text.split(",")]
         except (yaml.YAMLError, ValueError):
             raise ConfigError(f"model.{name}: cannot read {text!r:.60}") from None
         is_list = typing.get_origin(hints.get(name)) is tuple

@@ -12,7 +12,14 @@ import numpy as np
 import onnx
 import pytest
 
-from detector.artifact import MANIFEST, Artifact, load_artifact, require_fit, save_artifact
+from detector.artifact import (
+    MANIFEST,
+    Artifact,
+    load_artifact,
+    require_fit,
+    require_writable,
+    save_artifact,
+)
 from detector.errors import ArtifactError
 from tests.artifacts import make_artifact
 
@@ -139,6 +146,14 @@ def test_a_link_stays_and_what_it_names_is_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "current").is_symlink()
     assert load_artifact(tmp_path / "monday").version == "random-2"
     assert {p.name for p in tmp_path.iterdir()} == {"monday", "current"}
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("42")
+    for place in ("loop", "file/model"):
+        with pytest.raises(ArtifactError, match="cannot be written"):
+            require_writable(tmp_path / place)
 
 
 def test_parents_are_made(tmp_path: Path) -> None:

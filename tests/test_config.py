@@ -275,6 +275,8 @@ def test_features_keep_their_order() -> None:
         (b"- 1", "must be a section"),
         (b"window: {stride: 2}\ninput: {}\nwindow: {length: 9}", "window again .*line 3"),
         (b"window: {length: 9, length: 8}", "length again"),
+        (b"input: !!map [a, b]", "not YAML"),
+        (b"input: !!set [a]", "not YAML"),
         (b"? [a]\n: 1\n? [a]\n: 2", "not YAML"),
     ],
 )
@@ -367,6 +369,18 @@ def test_any_environment_is_a_configuration_or_refused(environment: dict[str, st
         assert isinstance(load_config(None, environment), Config)
     except ConfigError as error:
         assert str(error)  # noqa: PT017
+
+
+def test_a_section_may_be_merged_from_another(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("window: &w {length: 9}\nmodel: {<<: {units: [4]}, units: [8]}\n")
+    config = load_config(path, {})
+    assert (config.window.length, config.model.units) == (9, (8,))
+
+
+def test_a_repeated_key_in_the_environment_is_refused() -> None:
+    with pytest.raises(ConfigError, match="DETECTOR_MODEL: cannot read"):
+        load_config(None, {"DETECTOR_MODEL": "{kind: dense, kind: prediction}"})
 
 
 def test_an_environment_without_options(monkeypatch: pytest.MonkeyPatch) -> None:

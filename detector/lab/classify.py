@@ -22,7 +22,7 @@ from detector.core.cloudevents import rfc3339
 from detector.core.ticks import Bool, Int64
 from detector.errors import ArtifactError, DataError
 from detector.lab.datasets import DataFile
-from detector.lab.labels import LabelledWindows, label_windows, read_labels
+from detector.lab.labels import LabelledWindows, label_windows, parse_labels
 from detector.model.architecture import Architecture
 from detector.model.scaling import Scaling
 
@@ -65,7 +65,11 @@ def train_fault_classifier(
     artifact = load_artifact(model)
     require_fit(artifact, config.features, config.window.length)
     _require_encoder(artifact)
-    given = read_labels(labels)
+    try:
+        content = labels.read_bytes()
+    except OSError as error:
+        raise DataError(f"{labels}: {error.strerror}") from None
+    given = parse_labels(labels, content)
     found = label_windows(
         artifact,
         config,
@@ -114,7 +118,7 @@ def train_fault_classifier(
         "epochs": final.epochs,
         "accuracy": round(final.accuracy, 4),
         "macro_f1": round(final.macro_f1, 4),
-        "labels": {"name": labels.name, "sha256": hashlib.sha256(labels.read_bytes()).hexdigest()},
+        "labels": {"name": labels.name, "sha256": hashlib.sha256(content).hexdigest()},
         "comparison": rows,
     }
     version = save_classifier(artifact, final.graph, section)
@@ -183,18 +187,20 @@ def split_in_time(found: LabelledWindows) -> tuple[Int64, Int64]:
 
 
 def _last_stretches(found: LabelledWindows, rows: Int64) -> Int64:
-    """The stretches of a kind that are held out. One incident on several series stays together."""
+    """The stretches of a kind that are held out: of its incidents the last ones. Stretches at the
+    same time, on several series, are one incident, unless all of them would be."""
     stretches, of = np.unique(found.stretch[rows], return_inverse=True)
     begin = np.full(len(stretches), np.iinfo(np.int64).max)
     np.minimum.at(begin, of, found.last_ns[rows])
-    end = np.zeros(len(stretches), np.int64)
+    end = np.full(len(stretches), np.iinfo(np.int64).min)
     np.maximum.at(end, of, found.last_ns[rows])
     order = np.argsort(begin, kind="stable")
     begin, ended = begin[order], np.maximum.accumulate(end[order])
-    border = len(order) - max(1, round(len(order) * _HELD_OUT))
-    while border > 1 and ended[border - 1] >= begin[border]:
-        border -= 1
-    return stretches[order[border:]]
+    incident = np.concatenate([[0], np.cumsum(begin[1:] > ended[:-1])])
+    if incident[-1] == 0:
+        incident = np.arange(len(order))
+    count = int(incident[-1]) + 1
+    return stretches[order[incident >= count - max(1, round(count * _HELD_OUT))]]
 
 
 def _sharing(found: LabelledWindows, rows: Int64, others: Int64) -> Bool:

@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 import yaml
 
-from detector.config import Config, load_config
+from detector.config import Config, environment_without_options, load_config
 from detector.errors import DetectorError
 from detector.lab.daemon_process import DaemonProcess, sum_samples
 from detector.lab.evaluate import EventScore, OpenedAlert, score_events
@@ -139,7 +139,11 @@ def _write_config(directory: Path) -> Path:
 
 
 def _command(arguments: Sequence[str | Path]) -> None:
-    done = subprocess.run([sys.executable, "-m", "detector", *arguments], stdout=sys.stderr)
+    done = subprocess.run(
+        [sys.executable, "-m", "detector", *arguments],
+        stdout=sys.stderr,
+        env=environment_without_options(),
+    )
     if done.returncode != 0:
         raise DetectorError(f"`detector {arguments[0]}` ended with {done.returncode}")
 

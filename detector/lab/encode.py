@@ -203,7 +203,7 @@ def write_encodings(found: Encodings, out: Path) -> None:
     draft = out.with_name(f".{out.name}.draft")
     try:
         if out.suffix == ".csv":
-            with draft.open("w", newline="") as file:
+            with draft.open("w", newline="", encoding="utf-8") as file:
                 _csv(found, file)
         else:
             draft.write_bytes(data)
@@ -260,7 +260,7 @@ def read_encodings(path: Path) -> Encodings:
             table = {n: np.array(stored.column(n).to_pylist()) for n in names}
             vectors = _pop_vectors(table)
         elif path.suffix == ".csv":
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 names, *rows = list(csv.reader(file))
             table = {n: np.array(c) for n, c in zip(names, zip(*rows, strict=True), strict=True)}
             vectors = _pop_vectors(table)

@@ -62,12 +62,20 @@ def read_labels(path: Path) -> list[LabelledStretch]:
     """JSON as `detector simulate --faults-out` writes it (series, kind, start_ns, end_ns), or CSV
     with the columns series, kind, start, end (ISO 8601). Raises DataError."""
     try:
-        text = path.read_text()
+        return parse_labels(path, path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
+
+
+def parse_labels(path: Path, content: bytes) -> list[LabelledStretch]:
+    """As read_labels, of a file that was read already."""
+    try:
+        text = content.decode("utf-8-sig")
+        labels = list(_from_json(path, text) if path.suffix == ".json" else _from_csv(path, text))
     except UnicodeDecodeError:
         raise DataError(f"{path}: is no text") from None
-    labels = list(_from_json(path, text) if path.suffix == ".json" else _from_csv(path, text))
+    except csv.Error as error:
+        raise DataError(f"{path}: is no CSV ({error})") from None
     if not labels:
         raise DataError(f"{path}: holds no label")
     return labels
@@ -76,7 +84,7 @@ def read_labels(path: Path) -> list[LabelledStretch]:
 def _from_json(path: Path, text: str) -> Iterator[LabelledStretch]:
     try:
         rows = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is no JSON ({error})") from None
     if not isinstance(rows, list):
         raise DataError(f"{path}: must be a list of labels, one object each")
@@ -105,8 +113,8 @@ def _label(
     for name in ("series", "kind"):
         if not isinstance(row.get(name), str) or not row[name]:
             raise DataError(f"{place}: {name} must be a text, is {row.get(name)!r:.60}")
-    if row["kind"] == NORMAL:
-        raise DataError(f"{place}: kind {NORMAL!r}: labels name kinds of faults")
+    if row["kind"].strip() in ("", NORMAL):
+        raise DataError(f"{place}: kind {row['kind']!r}: labels name kinds of faults")
     found = []
     for name in times:
         try:
@@ -119,7 +127,7 @@ def _label(
     start_ns, end_ns = found
     if end_ns < start_ns:
         raise DataError(f"{place}: ends before it begins")
-    return LabelledStretch(row["series"], start_ns, end_ns, row["kind"])
+    return LabelledStretch(row["series"], start_ns, end_ns, row["kind"].strip())
 
 
 def _whole_number(value: Any) -> int:
@@ -147,6 +155,7 @@ def label_windows(
     parts: list[Run] = []
     stretches: list[Int64] = []
     known: set[str] = set()
+    matched: set[int] = set()
     length, back = artifact.length, min(recent, artifact.length - 1)
     for file in files:
         for run in read_runs(artifact, config, file, read):
@@ -156,7 +165,9 @@ def label_windows(
                 first, newest = times[: len(times) - length + 1], times[length - 1 :]
                 late = times[length - 1 - back : len(times) - back]
                 parts.append(run)
-                stretches.append(stretch_of(first, late, newest, by_series.get(run.series, {})))
+                of, seen = stretch_of(first, late, newest, by_series.get(run.series, {}))
+                stretches.append(of)
+                matched |= seen
     missing = sorted({one.series for one in labels} - known)
     if missing:
         raise DataError(
@@ -170,14 +181,16 @@ def label_windows(
     # Class of every window, -1 of those that only trail a fault: kinds[-2] would be another's.
     kind = np.where(stretch >= 0, kinds[np.maximum(stretch, 0)], np.where(stretch == _NONE, 0, -1))
     random = np.random.default_rng(seed)
-    chosen = np.concatenate(
-        [
-            _some(np.flatnonzero(kind == one), _MOST_OF_A_KIND if one else _MOST_NORMAL, random)
-            for one in range(len(classes))
-        ]
-    )
+    picked = [_some(np.flatnonzero(kind == 0), _MOST_NORMAL, random)]
+    for number in range(1, len(classes)):
+        rows = np.flatnonzero(kind == number)
+        own = np.unique(stretch[rows])
+        # Each stretch its share: a long one leaves the others theirs.
+        share = max(1, _MOST_OF_A_KIND // max(1, len(own)))
+        picked += [_some(rows[stretch[rows] == each], share, random) for each in own]
+    chosen = np.concatenate(picked)
     windows, first_ns, last_ns, series = _cut(parts, chosen, length)
-    unmatched = np.setdiff1d(np.arange(len(labels)), stretch).tolist()
+    unmatched = sorted(set(range(len(labels))) - matched)
     found = LabelledWindows(
         windows,
         kind[chosen],
@@ -202,9 +215,10 @@ def _require_enough(found: LabelledWindows, kinds: Int64, length: int) -> None:
         if number and stretches < 2:
             given = int((kinds == number).sum())
             raise DataError(
-                f"{stretches} of {given} labels of kind {one} have full windows, two are needed: "
-                "one to learn from, one to measure with; do the times (UTC) of labels and data "
-                f"belong together? Windows have {length} ticks"
+                f"{stretches} of {given} labels of kind {one} have full windows of their own, two "
+                "are needed: one to learn from, one to measure with; do the times (UTC) of labels "
+                f"and data belong together, does a later label cover them? Windows have {length} "
+                "ticks"
             )
     if not (found.kind == 0).any():
         raise DataError("no full window is free of labels: there is no normal one to learn from")
@@ -228,20 +242,21 @@ def _cut(runs: Sequence[Run], chosen: Int64, length: int) -> tuple[Float32, Int6
 
 
 def stretch_of(
-    first_ns: Int64, recent_ns: Int64, last_ns: Int64, labels: dict[int, LabelledStretch]
-) -> Int64:
+    first_ns: Int64, recent_ns: Int64, last_ns: Int64, labels: Mapping[int, LabelledStretch]
+) -> tuple[Int64, set[int]]:
     """Index of the label that a tick from recent_ns to last_ns lies in, -1 where the window from
-    first_ns on touches none, -2 where it only trails one. Of two the later listed counts. All
-    three times are those of one series, in order."""
+    first_ns on touches none, -2 where it only trails one. Of two the later listed counts; the set
+    holds both. All three times are those of one series, in order."""
     stretch = np.full(len(first_ns), _NONE, np.int64)
-
-    def touching(since_ns: Int64, one: LabelledStretch) -> slice:
-        begin = np.searchsorted(last_ns, one.start_ns - _TOLERANCE_NS, side="left")
-        end = np.searchsorted(since_ns, one.end_ns + _TOLERANCE_NS, side="right")
-        return slice(int(begin), max(int(begin), int(end)))
-
-    for one in labels.values():
-        stretch[touching(first_ns, one)] = _TRAILING
-    for index, one in labels.items():
-        stretch[touching(recent_ns, one)] = index
-    return stretch
+    indices = list(labels)
+    start_ns = np.array([labels[i].start_ns for i in indices], np.int64) - _TOLERANCE_NS
+    end_ns = np.array([labels[i].end_ns for i in indices], np.int64) + _TOLERANCE_NS
+    begin = np.searchsorted(last_ns, start_ns, side="left")
+    touched = np.searchsorted(first_ns, end_ns, side="right")
+    recent = np.searchsorted(recent_ns, end_ns, side="right")
+    for i in np.flatnonzero(touched > begin).tolist():
+        stretch[begin[i] : touched[i]] = _TRAILING
+    matched = np.flatnonzero(recent > begin).tolist()
+    for i in matched:
+        stretch[begin[i] : recent[i]] = indices[i]
+    return stretch, {indices[i] for i in matched}

@@ -4,7 +4,8 @@ VUS-PR (Paparrizos et al., VLDB 2022, "Volume Under the Surface"): the area unde
 precision-recall curve where the labels have soft edges, averaged over the width of the edges.
 Labels of real series rarely begin and end at the exact tick; the soft edge gives an alert just
 beside one its part, and the existence factor asks that every anomaly be met, not only the long
-ones. A random score, and one that is always the same, gets about the share of anomalous ticks.
+ones. A random score, and one that is always the same, gets about the share of the ticks within the
+soft edges: that of anomalous ticks where anomalies are longer than the window, far more where not.
 
 The area is that of steps: each gain in recall counts with the precision at which it was made. A
 straight line between two thresholds would give ties half of what a perfect ranking gets.

@@ -158,10 +158,19 @@ def draw_training(manifest: Mapping[str, Any]) -> Figure:
 # -- the window of an alert
 
 
+_DRAWN = (
+    "kind", "series", "state", "event_time", "score", "threshold", "features", "contributions",
+    "observed", "expected",
+)  # fmt: skip
+
+
 def draw_window(event: Mapping[str, Any]) -> Figure:
     """A row for each feature, the largest share of the score first: observed against expected, and
     their difference, in the feature's own units. event: an alert as published."""
     data = event["data"]
+    missing = [key for key in _DRAWN if key not in data]
+    if missing:
+        raise DataError(f"alert {event['id']}: says nothing of {', '.join(missing)}")
     observed, expected = np.array(data["observed"], float), np.array(data["expected"], float)
     if not observed.size:
         raise DataError(f"alert {event['id']}: of kind {data['kind']} has no window")

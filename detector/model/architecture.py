@@ -28,10 +28,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from detector.errors import ArtifactError
 
 Kind = Literal["reconstruction", "sequence", "last_step", "prediction", "composite", "dense"]
 Activation = Literal["tanh", "relu"]
@@ -141,8 +143,14 @@ class Architecture:
 
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any]) -> Architecture:
-        """Of any model directory; the first ones knew kind, units and activation only."""
+        """Of any model directory; the first ones knew kind, units and activation only. Raises
+        ArtifactError for a kind it does not know."""
         section = manifest["model"]
+        if section["kind"] not in get_args(Kind):
+            raise ArtifactError(
+                f"the manifest names a network of kind {section['kind']!r}, this program knows "
+                f"{', '.join(get_args(Kind))}; use a newer program or train again"
+            )
         names = {field.name for field in dataclasses.fields(cls)}
         given = {name: section[name] for name in names & section.keys()}
         return cls(

@@ -94,6 +94,7 @@ def arm(point: str, act: Callable[[], None], due: Callable[[], bool]) -> None:
         "restored": lambda: before(Daemon, "_begin"),
         "replay": lambda: after(Daemon, "_replay"),
         "embedded poll": lambda: after(embedded.EmbeddedWorker, "poll", if_any=True),
+        # The worker's; publishers have it from elsewhere.
         "embedded append": lambda: after(embedded, "append"),
         "embedded commit": lambda: after(embedded.EmbeddedWorker, "commit"),
     }

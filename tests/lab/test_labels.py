@@ -155,6 +155,38 @@ def test_one_incident_on_two_series_is_held_out_together(
     assert stretches_of(found, training) == {0, 2}
 
 
+def test_a_stretch_as_long_as_all_others_together_does_not_swallow_them(
+    artifact: Artifact, data: DataFile
+) -> None:
+    """All at the same time would be one incident: then each stretch stands for itself."""
+    short = [fault("b", t, t + 1) for t in (8, 20, 32, 44)]
+    found = labelled(artifact, data, fault("a", 5, 55), *short)
+    training, held_out = split_in_time(found)
+    assert stretches_of(found, training) == {0, 1, 2}
+    assert stretches_of(found, held_out) == {3, 4}
+
+
+def test_times_before_1970_are_times(artifact: Artifact, tmp_path: Path) -> None:
+    path = tmp_path / "old.csv"
+    rows = [f"a,{second},{second}" for second in range(-90, -30)]
+    path.write_text("\n".join(["series,timestamp,value", *rows]) + "\n")
+    found = labelled(
+        artifact, DataFile(path, "x"), *(fault("a", t, t + 1) for t in (-80, -68, -56, -44))
+    )
+    training, held_out = split_in_time(found)
+    assert (stretches_of(found, training), stretches_of(found, held_out)) == ({0, 1, 2}, {3})
+
+
+def test_a_label_under_a_later_one_is_not_without_windows(
+    artifact: Artifact, data: DataFile
+) -> None:
+    labels = fault("a", 10, 11), fault("a", 10, 11), fault("a", 30, 31)
+    assert labelled(artifact, data, *labels).unmatched == ()
+    covered = fault("a", 10, 11, "x"), fault("a", 40, 41, "x"), fault("a", 9, 42), fault("b", 9, 9)
+    with pytest.raises(DataError, match=r"0 of 2 labels of kind x .* does a later label cover"):
+        labelled(artifact, data, *covered)
+
+
 def test_of_many_windows_of_a_kind_some_are_drawn(
     artifact: Artifact, data: DataFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +194,7 @@ def test_of_many_windows_of_a_kind_some_are_drawn(
     monkeypatch.setattr("detector.lab.labels._MOST_NORMAL", 9)
     found = labelled(artifact, data, fault("a", 10, 20), fault("a", 40, 50))
     assert np.bincount(found.kind).tolist() == [9, 6]
+    assert np.bincount(found.stretch[found.kind > 0]).tolist() == [3, 3], "each its share"
     again = labelled(artifact, data, fault("a", 10, 20), fault("a", 40, 50))
     np.testing.assert_array_equal(found.windows, again.windows)
 
@@ -175,7 +208,8 @@ def test_labels_without_a_window_are_named(artifact: Artifact, data: DataFile) -
 def test_stretches_that_overlap_and_windows_beside_them() -> None:
     first = np.arange(0, 100, 10) * SECOND
     labels = {4: fault("a", 20, 40), 9: fault("a", 40, 41)}
-    found = stretch_of(first, first + 8 * SECOND, first + 9 * SECOND, labels)
+    found, matched = stretch_of(first, first + 8 * SECOND, first + 9 * SECOND, labels)
+    assert matched == {4}, "of 9 no window holds a newest tick"
     assert found.tolist() == [-1, -1, 4, 4, -2, -1, -1, -1, -1, -1]
 
 
@@ -193,6 +227,9 @@ def test_labels_are_read_from_json_and_csv(tmp_path: Path) -> None:
         "b,frozen,1970-01-01T00:00:03Z,1970-01-01T00:00:03Z\n"
     )
     assert read_labels(tmp_path / "labels.csv") == expected
+    marked = b"\xef\xbb\xbf" + (tmp_path / "labels.csv").read_bytes()  # as Excel writes it
+    (tmp_path / "labels.csv").write_bytes(marked)
+    assert read_labels(tmp_path / "labels.csv") == expected
 
 
 @pytest.mark.parametrize(
@@ -200,6 +237,9 @@ def test_labels_are_read_from_json_and_csv(tmp_path: Path) -> None:
     [
         ("l.json", "[", r"l\.json: is no JSON \(.*line 1"),
         ("l.json", "[]", "holds no label"),
+        ("l.json", "[" * 200_000, "is no JSON"),
+        ("l.csv", "series,kind,start,end\n" + "a" * 200_000, "is no CSV"),
+        ("l.json", '[{"series": "a", "kind": " normal"}]', "label 1: kind ' normal'"),
         ("l.json", '{"a": 1}', "must be a list of labels"),
         ("l.json", "[7]", "label 1 is no object"),
         ("l.json", '[{"series": "a"}]', "label 1: kind must be a text, is None"),
@@ -245,7 +285,10 @@ def test_data_without_a_usable_tick_has_no_series(artifact: Artifact, tmp_path: 
     ("labels", "says"),
     [
         ([fault("c", 10, 11), fault("a", 10, 11)], "series that the data does not have: c; .*a, b"),
-        ([fault("a", 10, 11)], "1 of 1 labels of kind spike have full windows, two are needed"),
+        (
+            [fault("a", 10, 11)],
+            "1 of 1 labels of kind spike have full windows of their own",
+        ),
         ([fault("a", 900, 911), fault("a", 990, 999)], r"0 of 2 labels .* \(UTC\)"),
         (
             [fault(s, a, b) for s in "ab" for a, b in ((0, 30), (31, TICKS))],

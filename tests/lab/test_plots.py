@@ -65,6 +65,13 @@ def test_what_was_expected_of_the_last_ticks_stands_at_the_last_ticks() -> None:
     assert "with the largest share" not in texts(figure)
 
 
+def test_an_alert_that_lacks_what_is_drawn_is_refused() -> None:
+    event = alert(1)
+    del event["data"]["expected"], event["data"]["state"]
+    with pytest.raises(DataError, match="says nothing of state, expected"):
+        plots.draw_window(event)
+
+
 def test_silence_has_no_window() -> None:
     event = alert(1)
     event["data"] |= {"kind": "silence", "observed": [], "expected": []}

@@ -112,7 +112,7 @@ def layers_graph(architecture: Architecture, network: NetworkWeights) -> bytes:
         shape: list[int | str] = ["n", flat]
         return graph.serialized([tensor("windows", shape)], [tensor(output, shape)], "layers")
     bottleneck = _encode(graph, architecture, network, "windows")
-    unbounded = Scaling(np.zeros(1), np.ones(1), float(np.finfo(np.float32).max))
+    unbounded = Scaling(np.zeros(1), np.ones(1), 1e30)  # frames are clipped nowhere
     outputs = [
         _decode(graph, architecture, target, decoder, bottleneck, unbounded)
         for target, decoder in zip(architecture.targets, network.decoders, strict=True)

@@ -23,7 +23,8 @@ import operator
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from detector.core.classifying import OnnxClassifier
+from detector.core.encoding import OnnxEncoder
 from detector.core.features import FeatureSet
 from detector.core.scoring import OnnxScorer
 from detector.core.threshold import Tail
@@ -53,11 +55,12 @@ class Artifact:
     calibration: Float32
     scorer: bytes
     manifest: Mapping[str, Any]
+    encoder: bytes | None = None
     classifier: bytes | None = None
 
     def open_scorer(self, *, threads: int) -> OnnxScorer:
         """An engine session over the scorer graph."""
-        try:
+        with self._runnable("scorer.onnx"):
             scaling = self.manifest["scaling"]
             scorer = OnnxScorer(
                 self.scorer,
@@ -66,8 +69,6 @@ class Artifact:
                 scale=np.asarray(scaling["scale"], np.float64),
                 squash=float(scaling["squash"]),
             )
-        except Exception as error:  # noqa: BLE001 - ONNX Runtime raises a dozen classes of its own
-            raise ArtifactError(f"{self.path}/scorer.onnx: cannot be run: {error}") from None
         if (scorer.length, scorer.features) != (self.length, len(self.features.names)):
             raise ArtifactError(
                 f"{self.path}/scorer.onnx: takes windows of {scorer.length} x {scorer.features}, "
@@ -75,19 +76,22 @@ class Artifact:
             )
         return scorer
 
+    def open_encoder(self, *, threads: int) -> OnnxEncoder:
+        """An engine session over the encoder graph."""
+        if self.encoder is None:
+            kind = self.manifest["model"]["kind"]
+            raise ArtifactError(f"{self.path}: a model of kind {kind} has no encoder")
+        with self._runnable("encoder.onnx"):
+            return OnnxEncoder(self.encoder, threads=threads)
+
     def open_classifier(self, *, threads: int) -> OnnxClassifier | None:
         """An engine session over the classifier graph, None where the model has none."""
         if self.classifier is None:
             return None
-        try:
+        with self._runnable("classifier.onnx", "detector classify train makes a new one"):
             found = OnnxClassifier(
                 self.classifier, threads=threads, classes=self.manifest["classifier"]["classes"]
             )
-        except Exception as error:  # noqa: BLE001 - as above
-            raise ArtifactError(
-                f"{self.path}/classifier.onnx: cannot be run: {error}; detector classify train "
-                "makes a new one"
-            ) from None
         shape = (found.length, found.features, found.outputs)
         expected = (self.length, len(self.features.names), len(found.classes))
         if shape != expected:
@@ -97,24 +101,26 @@ class Artifact:
             )
         return found
 
+    @contextmanager
+    def _runnable(self, name: str, remedy: str = "train again") -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime raises a dozen classes of its own
+            raise ArtifactError(f"{self.path}/{name}: cannot be run: {error}; {remedy}") from None
+
 
 def save_artifact(path: Path, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
     """Write a model directory; one that is there already is replaced as a whole, a link is
     followed. Raises ArtifactError."""
-    checksums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     require_writable(path)
     try:
-        _write(path.resolve(), manifest, files, checksums)
+        _write(path.resolve(), manifest, files)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _write(
-    path: Path,
-    manifest: Mapping[str, Any],
-    files: Mapping[str, bytes],
-    checksums: Mapping[str, str],
-) -> None:
+def _write(path: Path, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+    checksums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     whole = {"schema_version": SCHEMA_VERSION, **manifest, "files": checksums}
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -180,6 +186,7 @@ def load_artifact(path: Path) -> Artifact:
             calibration=np.load(io.BytesIO(contents["calibration.npy"]), allow_pickle=False),
             scorer=contents["scorer.onnx"],
             manifest=manifest,
+            encoder=contents.get("encoder.onnx"),
             classifier=contents.get("classifier.onnx"),
         )
     except (KeyError, TypeError, ValueError, AttributeError, EOFError, ConfigError) as error:

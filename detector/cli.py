@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from detector import __version__
 from detector.errors import BrokerError, DetectorError, UsageError
-from detector.model_commands import add_model_commands, plot_architecture
+from detector.model_commands import add_model_commands
 from detector.terminal import (
     add_data_arguments,
     counted,
@@ -131,11 +131,6 @@ def _parser() -> argparse.ArgumentParser:
     check = add("check", _check, "Check configuration, model and broker without running")
     check.add_argument("--model", type=Path, metavar="DIR")
     check.add_argument("--offline", action="store_true", help="do not ask the broker")
-
-    inspect = add("inspect", _inspect, "Tell what a model is", config=False)
-    inspect.add_argument("model", type=Path, metavar="DIR")
-    inspect.add_argument("--json", action="store_true", help="the manifest")
-    inspect.add_argument("--plot", type=Path, metavar="FILE", help="draw the layers into FILE")
 
     add_model_commands(add)
 
@@ -461,61 +456,6 @@ def _check(options: argparse.Namespace) -> int:
             )
         will = f"; will create {', '.join(missing)}" if missing else ""
         print(f"broker: ok ({broker.describe()}{will})")
-    return 0
-
-
-def _inspect(options: argparse.Namespace) -> int:
-    from detector.artifact import load_artifact
-    from detector.config import OPTIONS_OF_KINDS
-    from detector.model.architecture import Architecture
-
-    artifact = load_artifact(options.model)
-    manifest = artifact.manifest
-    if options.plot:
-        plot_architecture(options.model, options.plot)
-    if options.json:
-        print(json.dumps(manifest))
-        return 0
-    architecture = Architecture.from_manifest(manifest)
-    model, training, calibration = (manifest[k] for k in ("model", "training", "calibration"))
-    center, scale = manifest["scaling"]["center"], manifest["scaling"]["scale"]
-    print_table(
-        [
-            ("model", f"{artifact.version}, {model['kind']}, {model['parameters']} parameters"),
-            ("window", f"{artifact.length} ticks x {len(artifact.features.names)} features"),
-            ("layers", f"units {model['units']}, {model['activation']}"),
-            *(
-                (name.replace("_", " "), str(model[name]))
-                for name, kinds in OPTIONS_OF_KINDS.items()
-                if model["kind"] in kinds and name in model  # the first models have none of them
-            ),
-            ("reads", f"ticks 1 to {architecture.inputs} of each window"),
-            ("gives back", "; ".join(f"{t.span} ({t.name})" for t in architecture.targets)),
-            ("trained on", f"{training['ticks']} ticks, {training['epochs']} epochs"),
-            ("windows", counted(training["windows"])),
-            (
-                "held-out scores",
-                f"mean {calibration['score_mean']:.3f}, highest {calibration['score_max']:.3f} "
-                f"of {calibration['windows']}",
-            ),
-            (
-                "tail",
-                f"above {artifact.tail.start:.3f}: shape {artifact.tail.shape:.3f}, "
-                f"scale {artifact.tail.scale:.3f}, {artifact.tail.excesses} excesses in "
-                f"{artifact.tail.clusters} clusters",
-            ),
-            *(
-                (f"feature {name}", f"{expression}   centre {c:.6g}, scale {s:.6g}")
-                for name, expression, c, s in zip(
-                    artifact.features.names,
-                    artifact.features.expressions,
-                    center,
-                    scale,
-                    strict=True,
-                )
-            ),
-        ]
-    )
     return 0
 
 

@@ -271,6 +271,7 @@ def with_model(config: Config, changes: Mapping[str, str]) -> Config:
     (units: "64,32"). An option that the named kind does not know and that is not named too falls
     back to its default. Raises ConfigError naming the key."""
     tree = dataclasses.asdict(config)
+    tree["model"]["units"] = list(config.model.units)
     hints = typing.get_type_hints(ModelConfig)
     for name, kinds in OPTIONS_OF_KINDS.items():
         if "kind" in changes and name not in changes and changes["kind"] not in kinds:
@@ -282,8 +283,6 @@ def with_model(config: Config, changes: Mapping[str, str]) -> Config:
             raise ConfigError(f"model.{name}: cannot read {text!r:.60}") from None
         is_list = typing.get_origin(hints.get(name)) is tuple
         tree["model"][name] = items if is_list or len(items) > 1 else items[0]
-    if isinstance(tree["model"]["units"], tuple):
-        tree["model"]["units"] = list(tree["model"]["units"])
     return parse_config(tree)
 
 
@@ -357,35 +356,22 @@ def _check_model(config: Config) -> None:
         raise ConfigError(
             f"model.units: at most {_MOST_LAYERS} layers, is a list of {len(model.units)}"
         )
-    if model.horizon != 1 and model.kind not in _PREDICTING:
-        raise ConfigError(
-            f"model.horizon: kind {model.kind} predicts nothing, leave it at 1; it is for kind "
-            f"{_or(_PREDICTING)}, is {model.horizon}"
-        )
+    for name, kinds in OPTIONS_OF_KINDS.items():
+        value, default = getattr(model, name), getattr(ModelConfig(), name)
+        if value != default and model.kind not in kinds:
+            raise ConfigError(
+                f"model.{name}: kind {model.kind} knows none, leave it at {_as_yaml(default)}; it "
+                f"is for kind {_or(kinds)}, is {_as_yaml(value)}"
+            )
     if model.kind in _PREDICTING and model.horizon >= length:
         raise ConfigError(
             f"model.horizon: must leave a tick to predict from, from 1 to {length - 1} with "
             f"window.length = {length}, is {model.horizon}"
         )
-    if model.target_order != "forward" and model.kind not in _REPEATING:
-        raise ConfigError(
-            f"model.target_order: must be forward for kind {model.kind}; reversed is for kind "
-            f"{_or(_REPEATING)}"
-        )
-    if model.conditioned and model.kind not in _REPEATING:
-        raise ConfigError(
-            f"model.conditioned: must be false for kind {model.kind}; true is for kind "
-            f"{_or(_REPEATING)}"
-        )
     if model.conditioned and length > _MOST_CONDITIONED_TICKS:
         raise ConfigError(
             f"model.conditioned: must be false where window.length is above "
             f"{_MOST_CONDITIONED_TICKS}, it is {length}"
-        )
-    if model.prediction_weight != 0.5 and model.kind != "composite":
-        raise ConfigError(
-            f"model.prediction_weight: kind {model.kind} has one error, leave it at 0.5; it is "
-            f"for kind composite, is {model.prediction_weight:g}"
         )
     if model.kind == "dense" and not isinstance(config.features, str):
         flat = length * len(config.features)
@@ -396,8 +382,12 @@ def _check_model(config: Config) -> None:
             )
 
 
+def _as_yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _or(kinds: tuple[str, ...]) -> str:
-    return f"{', '.join(kinds[:-1])} or {kinds[-1]}"
+    return " or ".join(filter(None, (", ".join(kinds[:-1]), kinds[-1])))
 
 
 def _section(cls: Any, tree: Any, path: str) -> Any:

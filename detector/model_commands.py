@@ -1,4 +1,4 @@
-"""The commands about models beyond train and score: encode, plot, compare, classify. Like
+"""The commands about models beyond train and score: inspect, encode, plot, compare, classify. Like
 detector.cli: no logic, and each imports what it needs."""
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from detector.errors import DataError, UsageError
 from detector.terminal import (
     add_data_arguments,
+    counted,
     data_files,
     print_table,
     progress_bar,
@@ -27,6 +28,11 @@ Add = Callable[..., argparse.ArgumentParser]
 
 def add_model_commands(add: Add) -> None:
     """add: makes the parser of a command from its name, its function and a line of help."""
+    inspect = add("inspect", _inspect, "Tell what a model is", config=False)
+    inspect.add_argument("model", type=Path, metavar="DIR")
+    inspect.add_argument("--json", action="store_true", help="the manifest")
+    inspect.add_argument("--plot", type=Path, metavar="FILE", help="draw the layers into FILE")
+
     encode = add("encode", _encode, "Write the vectors of a model's encoder")
     add_data_arguments(encode)
     encode.add_argument("--model", type=Path, required=True, metavar="DIR")
@@ -102,17 +108,63 @@ def add_model_commands(add: Add) -> None:
     )
 
 
-def plot_architecture(model: Path, out: Path) -> None:
-    """What `detector inspect --plot` draws."""
-    plots = _plots(out)
+def _inspect(options: argparse.Namespace) -> int:
     from detector.artifact import load_artifact
+    from detector.config import OPTIONS_OF_KINDS
     from detector.model.architecture import Architecture
 
-    artifact = load_artifact(model)
-    kind, parameters = (artifact.manifest["model"][k] for k in ("kind", "parameters"))
-    title = f"{artifact.version}: {kind}, {parameters} parameters"
-    figure = plots.draw_architecture(Architecture.from_manifest(artifact.manifest), title)
-    plots.save(figure, out)
+    plots = _plots(options.plot) if options.plot else None
+    artifact = load_artifact(options.model)
+    manifest = artifact.manifest
+    summary = f"{manifest['model']['kind']}, {manifest['model']['parameters']} parameters"
+    if plots:
+        layers = Architecture.from_manifest(manifest)
+        figure = plots.draw_architecture(layers, f"{artifact.version}: {summary}")
+        plots.save(figure, options.plot)
+    if options.json:
+        print(json.dumps(manifest))
+        return 0
+    architecture = Architecture.from_manifest(manifest)
+    model, training, calibration = (manifest[k] for k in ("model", "training", "calibration"))
+    center, scale = manifest["scaling"]["center"], manifest["scaling"]["scale"]
+    print_table(
+        [
+            ("model", f"{artifact.version}, {summary}"),
+            ("window", f"{artifact.length} ticks x {len(artifact.features.names)} features"),
+            ("layers", f"units {model['units']}, {model['activation']}"),
+            *(
+                (name.replace("_", " "), str(model[name]))
+                for name, kinds in OPTIONS_OF_KINDS.items()
+                if model["kind"] in kinds and name in model  # the first models have none of them
+            ),
+            ("reads", f"ticks 1 to {architecture.inputs} of each window"),
+            ("gives back", "; ".join(f"{t.span} ({t.name})" for t in architecture.targets)),
+            ("trained on", f"{training['ticks']} ticks, {training['epochs']} epochs"),
+            ("windows", counted(training["windows"])),
+            (
+                "held-out scores",
+                f"mean {calibration['score_mean']:.3f}, highest {calibration['score_max']:.3f} "
+                f"of {calibration['windows']}",
+            ),
+            (
+                "tail",
+                f"above {artifact.tail.start:.3f}: shape {artifact.tail.shape:.3f}, "
+                f"scale {artifact.tail.scale:.3f}, {artifact.tail.excesses} excesses in "
+                f"{artifact.tail.clusters} clusters",
+            ),
+            *(
+                (f"feature {name}", f"{expression}   centre {c:.6g}, scale {s:.6g}")
+                for name, expression, c, s in zip(
+                    artifact.features.names,
+                    artifact.features.expressions,
+                    center,
+                    scale,
+                    strict=True,
+                )
+            ),
+        ]
+    )
+    return 0
 
 
 def _encode(options: argparse.Namespace) -> int:

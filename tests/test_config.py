@@ -423,7 +423,7 @@ def test_another_kind_leaves_behind_the_options_it_does_not_know() -> None:
     assert with_model(config, {"kind": "last_step"}) == parse_config(
         {"model": {"kind": "last_step"}}
     )
-    with pytest.raises(ConfigError, match="kind last_step predicts nothing"):
+    with pytest.raises(ConfigError, match="horizon: kind last_step knows none"):
         with_model(config, {"kind": "last_step", "horizon": "4"})
 
 
@@ -435,7 +435,7 @@ def test_another_kind_leaves_behind_the_options_it_does_not_know() -> None:
         ({"units": "many"}, "model.units"),
         ({"units": "4,many"}, "model.units[1]: must be a whole number"),
         ({"horizon": "1,2"}, "model.horizon: must be a whole number"),
-        ({"horizon": "4"}, "model.horizon: kind reconstruction predicts nothing"),
+        ({"horizon": "4"}, "model.horizon: kind reconstruction knows none"),
         ({"horizon": "{"}, "model.horizon: cannot read"),
     ],
 )

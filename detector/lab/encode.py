@@ -9,11 +9,10 @@ and e0 ... e<units - 1>.
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,7 @@ from detector.core.scoring import score_windows
 from detector.core.slots import SeriesTable
 from detector.core.ticks import Float32, Float64, Int64
 from detector.core.windows import WindowStore
-from detector.errors import ArtifactError, DataError, UsageError
+from detector.errors import DataError, UsageError
 from detector.lab.datasets import DataFile, read_chunks, to_batch
 from detector.lab.recordings import read_runs
 from detector.service.wiring import configured_threshold, tick_format
@@ -76,7 +75,7 @@ def encode_files(
     Raises ArtifactError if the model has no encoder or does not fit, DataError if there is
     nothing to encode."""
     require_fit(artifact, config.features, config.window.length)
-    encoder = open_encoder(artifact, threads=config.limits.threads)
+    encoder = artifact.open_encoder(threads=config.limits.threads)
     gather = _sequences if sequences else _windows
     parts = list(gather(config, artifact, encoder, files, read))
     if not sum(len(part.vectors) for part in parts):
@@ -96,18 +95,6 @@ def encode_files(
         if sequences
         else np.concatenate([p.anomalous for p in parts if p.anomalous is not None]),
     )
-
-
-def open_encoder(artifact: Artifact, *, threads: int) -> OnnxEncoder:
-    path = artifact.path / "encoder.onnx"
-    if path.name not in artifact.manifest["files"]:
-        raise ArtifactError(
-            f"{artifact.path}: a model of kind {artifact.manifest['model']['kind']} has no encoder"
-        )
-    try:
-        return OnnxEncoder(path.read_bytes(), threads=threads)
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime raises a dozen classes of its own
-        raise ArtifactError(f"{path}: cannot be run: {error}; train again") from None
 
 
 def _windows(
@@ -192,21 +179,10 @@ def require_form(out: Path) -> None:
 def write_encodings(found: Encodings, out: Path) -> None:
     """Parquet, CSV or npz, by the ending of the name."""
     require_form(out)
-    if out.suffix == ".npz":
-        content = io.BytesIO()
-        columns = found.columns() | {"series": np.array(found.series, np.str_)}
-        columns["timestamp"] = found.time_ns
-        np.savez_compressed(content, allow_pickle=False, encoding=found.vectors, **columns)
-        data = content.getvalue()
-    elif out.suffix == ".parquet":
-        data = _parquet(found)
+    write = {".parquet": _write_parquet, ".csv": _write_csv, ".npz": _write_npz}[out.suffix]
     draft = out.with_name(f".{out.name}.draft")
     try:
-        if out.suffix == ".csv":
-            with draft.open("w", newline="", encoding="utf-8") as file:
-                _csv(found, file)
-        else:
-            draft.write_bytes(data)
+        write(found, draft)
         draft.replace(out)
     except OSError as error:
         raise UsageError(f"{out}: {error.strerror}") from None
@@ -214,10 +190,15 @@ def write_encodings(found: Encodings, out: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _csv(found: Encodings, file: TextIO) -> None:
-    writer = csv.writer(file, lineterminator="\n")
+def _write_npz(found: Encodings, path: Path) -> None:
+    columns = found.columns() | {"series": np.array(found.series, np.str_)}
+    columns["timestamp"] = found.time_ns
+    with path.open("wb") as file:  # of a name NumPy would add an ending to
+        np.savez_compressed(file, allow_pickle=False, encoding=found.vectors, **columns)
+
+
+def _write_csv(found: Encodings, path: Path) -> None:
     columns = found.columns()
-    writer.writerow([*columns, *(f"e{i}" for i in range(found.vectors.shape[1]))])
     shown = [
         ["" if v != v else repr(v) for v in values.tolist()]
         if getattr(values, "dtype", None) == np.float64
@@ -227,21 +208,22 @@ def _csv(found: Encodings, file: TextIO) -> None:
         for values in columns.values()
     ]
     rows = list(zip(*shown, strict=True))
-    for start in range(0, len(rows), _ROWS):  # text takes ten times the room of its number
-        part = slice(start, start + _ROWS)
-        vectors = found.vectors[part].astype(str).tolist()
-        writer.writerows([*row, *v] for row, v in zip(rows[part], vectors, strict=True))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*columns, *(f"e{i}" for i in range(found.vectors.shape[1]))])
+        for start in range(0, len(rows), _ROWS):  # text takes ten times the room of its number
+            part = slice(start, start + _ROWS)
+            vectors = found.vectors[part].astype(str).tolist()
+            writer.writerows([*row, *v] for row, v in zip(rows[part], vectors, strict=True))
 
 
-def _parquet(found: Encodings) -> bytes:
+def _write_parquet(found: Encodings, path: Path) -> None:
     pyarrow, parquet = _pyarrow()
     columns = found.columns() | {
         "timestamp": pyarrow.array(found.time_ns, pyarrow.timestamp("ns", "UTC"))
     }
     columns |= {f"e{i}": column for i, column in enumerate(found.vectors.T)}
-    content = io.BytesIO()
-    parquet.write_table(pyarrow.table(columns), content)
-    return content.getvalue()
+    parquet.write_table(pyarrow.table(columns), path)
 
 
 def read_encodings(path: Path) -> Encodings:

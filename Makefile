@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-fast faults lint kafka kafka-stop bench clean
+.PHONY: help install demo test test-fast faults examples example-model lint reference docs kafka kafka-stop bench clean
 
 help:
 	@echo "make install    create $(VENV) with the package, training and test tools"
@@ -13,13 +13,17 @@ help:
 	@echo "make test-fast  without Kafka, Prometheus and training"
 	@echo "make faults     kills, stops, cuts and fills up whatever can be, on a real Kafka;"
 	@echo "                FAULTS_SECONDS=1800 for a long soak, FAULTS_SEED=n to repeat one"
+	@echo "make examples   run the notebook in an environment without the training tools"
+	@echo "make example-model  train the small model of the examples anew"
 	@echo "make lint       ruff and mypy"
+	@echo "make reference  write config.yaml, its schema and docs from the code"
+	@echo "make docs       the documentation as a site, build/site"
 	@echo "make kafka      start a local Apache Kafka on port 9092 (make kafka-stop ends it)"
 	@echo "make bench      the benchmarks on the embedded broker"
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(wildcard detector/native/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -31,18 +35,37 @@ demo: install
 	$(BIN)/detector demo $(if $(JSON),--json)
 
 test: install lint
-	$(BIN)/python -m pytest -m "not faults"
+	$(BIN)/python -m pytest -m "not faults" -n 2 --dist loadfile
 
 test-fast: install
-	$(BIN)/python -m pytest -m "not kafka and not training and not faults"
+	$(BIN)/python -m pytest -m "not kafka and not training and not faults" -n 2 --dist loadfile
 
 faults: install
 	$(BIN)/python -m pytest tests/faults -m faults
+
+examples:
+	$(PYTHON) -m venv $(VENV)-examples
+	$(VENV)-examples/bin/python -m pip install --quiet --disable-pip-version-check \
+		-e '.[plot]' pandas ipykernel nbclient
+	rm -rf var/examples && mkdir -p var && cp -r docs/examples var/examples
+	cd var/examples && ../../$(VENV)-examples/bin/jupyter-execute notebook.ipynb --output out.ipynb
+	@echo "docs/examples/notebook.ipynb: every cell ran; with its output: var/examples/out.ipynb"
+
+example-model: install
+	$(BIN)/python docs/examples/make_model.py
 
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+reference: install
+	$(BIN)/python docs/generate.py
+
+docs: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/site
+	@echo "build/site/index.html"
 
 kafka:
 	bash deploy/kafka/kafka.sh start --data var/kafka
@@ -52,9 +75,11 @@ kafka-stop:
 
 bench: install
 	$(BIN)/detector bench scoring
+	$(BIN)/detector bench latency
+	$(BIN)/detector bench stages
 	$(BIN)/detector bench pipeline
 	$(BIN)/detector bench memory
 	$(BIN)/detector bench startup
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-examples build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

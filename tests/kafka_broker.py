@@ -7,6 +7,7 @@ to somebody else, so it is never stopped.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import shutil
@@ -16,6 +17,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
+_ONE_AT_A_TIME = Path(tempfile.gettempdir()) / "detector-kafka.lock"
 KAFKA_SH = Path(__file__).resolve().parents[1] / "deploy" / "kafka" / "kafka.sh"
 
 # The first start may have to fetch the jars, with retries; the script has deadlines of its own.
@@ -53,6 +55,11 @@ class KafkaBroker:
         self.bootstrap_servers = external or f"127.0.0.1:{self._port}"
         self._data: Path | None = None
 
+    @property
+    def data(self) -> Path | None:
+        """Where its logs are; None: of an external broker, or not started yet."""
+        return self._data
+
     def start(self) -> None:
         """Return when the node answers at ``bootstrap_servers``; RuntimeError if it does not."""
         if self.is_external:
@@ -60,7 +67,9 @@ class KafkaBroker:
         if self._data is None:
             self._data = Path(tempfile.mkdtemp(prefix="detector-kafka-"))
         ports = ("--port", str(self._port), "--controller-port", str(self._controller_port))
-        self._run("start", *ports)
+        with _ONE_AT_A_TIME.open("w") as lock:  # the first may have to fetch the jars
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._run("start", *ports)
 
     def stop(self) -> None:
         """End the node cleanly (SIGTERM); the data stay."""

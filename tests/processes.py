@@ -134,6 +134,8 @@ class RunningDaemon:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait(30)
+        if error is not None:  # shown with a test that fails
+            sys.stdout.write(f"-- the log of {self._log.name} ends:\n{self._last_words()}\n")
 
     def wait_ready(self, *, timeout_s: float = 60.0) -> None:
         def ready() -> bool:
@@ -197,12 +199,15 @@ class RunningDaemon:
         self._process.send_signal(number)
 
     def wait_ended(self, *, timeout_s: float = 30.0) -> int:
-        """The exit code. TimeoutExpired if it does not end."""
+        """The exit code. TimeoutError, with the log, if it does not end."""
         assert self._process is not None
-        return self._process.wait(timeout_s)
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(f"still running after {timeout_s:.0f} s:\n{self.log()}") from error
 
     def terminate(self, *, timeout_s: float = 30.0) -> int:
-        """SIGTERM; the exit code. TimeoutExpired if it does not end."""
+        """SIGTERM; the exit code. TimeoutError, with the log, if it does not end."""
         self.signal(signal.SIGTERM)
         return self.wait_ended(timeout_s=timeout_s)
 

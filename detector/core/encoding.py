@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detector.core.engine import open_session
+from detector.core.graphs import Graph
 from detector.core.ticks import Float32
 
 #: Sequences in one call of the engine, and ticks with their padding, but for a single sequence.
 CHUNK, MOST_TICKS = 256, 65_536
 
 
-class OnnxEncoder:
-    """Runs a serialized encoder graph on threads CPU threads."""
+class Encoder:
+    """Asks a graph `encoder` (model/export.py)."""
 
-    def __init__(self, graph: bytes, *, threads: int) -> None:
-        self._session = open_session(graph, threads=threads)
-        self.features = int(self._session.get_inputs()[0].shape[2])
-        self.units = int(self._session.get_outputs()[0].shape[1])
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self.features = int(graph.inputs["windows"][2])
+        self.units = int(graph.outputs["encoding"][1])
 
     def encode_windows(self, windows: Float32) -> Float32:
         """(n, steps, features) -> (n, units)."""
@@ -28,9 +28,7 @@ class OnnxEncoder:
             return np.empty((0, self.units), np.float32)
         inputs = {"windows": windows, "lengths": np.full(n, steps, np.int32)}
         parts = [
-            self._session.run(
-                ["encoding"], {k: v[start : start + CHUNK] for k, v in inputs.items()}
-            )
+            self._graph.run(["encoding"], {k: v[start : start + CHUNK] for k, v in inputs.items()})
             for start in range(0, n, CHUNK)
         ]
         encoding: Float32 = np.concatenate([part[0] for part in parts])
@@ -52,5 +50,5 @@ class OnnxEncoder:
             for row, i in enumerate(chosen):
                 padded[row, : len(sequences[i])] = sequences[i]
             inputs = {"windows": padded, "lengths": lengths}
-            encoding[chosen] = self._session.run(["encoding"], inputs)[0]
+            encoding[chosen] = self._graph.run(["encoding"], inputs)[0]
         return encoding

@@ -45,6 +45,9 @@ _PER_TICK: dict[str, tuple[int, Callable[..., Float64]]] = {
 }
 _PREVIOUS = ("diff", "log_return", "interarrival")
 _AROUND = ("abs", "signed_log")
+_QUOTES = "; a field whose name is no plain word stands in quotes: value('CPU load')"
+#: A feature is no larger: room for the scaler to subtract a centre.
+_LIMIT = np.finfo(np.float32).max / 4
 FUNCTIONS = tuple(sorted((*_PER_TICK, *_PREVIOUS)))
 
 
@@ -64,6 +67,8 @@ class FeatureSet:
     fields: tuple[str, ...]
     _operands: tuple[ast.expr, ...]
     _features: tuple[_Feature, ...]
+    _fields_alone: bool  # the operands are the fields as they are
+    _operands_alone: bool  # the features are the operands as they are
 
     @classmethod
     def parse(cls, expressions: Mapping[str, str]) -> FeatureSet:
@@ -79,14 +84,17 @@ class FeatureSet:
                 features.append(_compile(tree, f"features.{name}", operands, fields))
             except (SyntaxError, ValueError, RecursionError, MemoryError):
                 raise ConfigError(
-                    f"features.{name}: cannot read the expression {text[:200]!r}"
+                    f"features.{name}: cannot read the expression {text[:200]!r}{_QUOTES}"
                 ) from None
+        levels = tuple(_Feature(i, "level", ()) for i in range(len(operands)))
         return cls(
             tuple(expressions),
             tuple(expressions.values()),
             tuple(fields),
             tuple(operands.values()),
             tuple(features),
+            [_field(tree) for tree in operands.values()] == list(fields),
+            tuple(features) == levels,
         )
 
     @classmethod
@@ -100,7 +108,10 @@ class FeatureSet:
         return any(f.kind != "level" for f in self._features)
 
     def operands(self, values: Float64) -> Float64:
-        """The per-tick columns. values: (n, fields) -> (n, operands); may hold NaN and inf."""
+        """The per-tick columns. values: (n, fields) -> (n, operands), the same array where they are
+        the fields; may hold NaN and inf."""
+        if self._fields_alone:
+            return values
         columns = {f: values[:, i] for i, f in enumerate(self.fields)}
         result = np.empty((len(values), len(self._operands)))
         with np.errstate(all="ignore"):  # what is not finite is rejected by the caller
@@ -119,12 +130,16 @@ class FeatureSet:
         """Feature rows (n, features). operands, previous: (n, operands) of each tick and of the
         tick before it in its series. Rows without a previous tick are NaN where a feature
         needs one."""
+        limit = _LIMIT
+        if self._operands_alone:
+            return operands.clip(-limit, limit).astype(np.float32)
         result = np.empty((len(operands), len(self._features)), np.float32)
-        limit = np.finfo(np.float32).max / 4  # room for the scaler to subtract a centre
         with np.errstate(all="ignore"):
             for i, feature in enumerate(self._features):
                 if feature.kind == "interarrival":
-                    column = (time_ns - previous_ns) * 1e-9
+                    # Of any two times, the later after the earlier: unsigned they never wrap.
+                    apart_ns = time_ns.view(np.uint64) - previous_ns.view(np.uint64)
+                    column = apart_ns * 1e-9
                 elif feature.kind == "difference":
                     column = operands[:, feature.operand] - previous[:, feature.operand]
                 else:
@@ -175,6 +190,17 @@ def _compile(
     return _Feature(list(operands).index(key), kind, tuple(around))
 
 
+def _field(tree: ast.expr) -> str | None:
+    """The field that this is, as it is."""
+    while (
+        isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.func.id == "value"
+    ):
+        (tree,) = tree.args
+    if isinstance(tree, ast.Name):
+        return tree.id
+    return str(tree.value) if isinstance(tree, ast.Constant) else None
+
+
 def _called(call: ast.Call, where: str) -> str:
     if not isinstance(call.func, ast.Name) or call.keywords:
         raise ConfigError(f"{where}: only calls like mid(bid, ask) are understood")
@@ -209,7 +235,7 @@ def _check(tree: ast.expr, where: str, fields: dict[str, None]) -> None:
         for argument in tree.args:
             _check(argument, where, fields)
     else:
-        raise ConfigError(f"{where}: only fields and functions of fields are understood")
+        raise ConfigError(f"{where}: only fields and functions of fields are understood{_QUOTES}")
 
 
 def _evaluate(tree: ast.expr, columns: Mapping[str, Float64]) -> Float64:

@@ -1,11 +1,9 @@
-"""The rules of time, and features: which ticks of a batch are accepted, and as what.
+"""The rules of time: which usable ticks are accepted, and where a series begins anew.
 
-Per series, in order of arrival: a tick that is not finite is rejected; one older than the
-newest is late; one that repeats the newest (same time, same values) is a duplicate; a gap
-above max_gap_s makes the tick the first of a new run. A tick whose time is more than
-max_future_s past the broker's timestamp of its record is rejected: accepted, it would make
-every later tick of its series late. The only state is the newest tick of each series, so any
-split of a stream into batches gives the same result.
+Per series, in order of arrival: a tick older than the newest is late; one that repeats the newest
+(same time, same values) is a duplicate; a gap above max_gap_s makes the tick the first of a new
+run. The only state is the newest tick of each series, so any split of a stream into batches gives
+the same result. Knows nothing of models: what a tick's values are good for is theirs to say.
 """
 
 from __future__ import annotations
@@ -15,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.core.features import FeatureSet
 from detector.core.slots import SlotColumns
-from detector.core.ticks import Bool, Float32, Int64, Outcome, TickBatch
+from detector.core.ticks import Bool, Float64, Int64, Outcome, TickBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,128 +23,116 @@ class Accepted:
 
     row: (m,) where each stands in the batch
     slot: (m,)
-    restart: (m,) whether the tick begins a new run of its series
-    features: (m, features) float32; NaN in a run's first tick if a feature looks back
+    first: (m,) whether it is the first of its series in the batch
     known: (m,) whether its series was seen before it
-    seen: (slots,) the series seen so far, this batch included
+    restart: (m,) whether the tick begins a new run of its series
+    time_ns, previous_ns: (m,) of the tick, and of the one before it in its series
+    values_before: (series, fields) the newest values of each series before the batch; NaN where
+        they are not known, zeros of a series not seen
     gaps: how many ticks begin a new run because of max_gap_s
-    outcome: (n,) of every tick of the batch; SCORED stands for accepted
-    reason: row of a rejected tick -> one of REJECT_REASONS
-    late: (l,) rows of late ticks
-    held: (h,) rows of usable ticks that the state of their series holds already
     """
 
     row: Int64
     slot: Int64
-    restart: Bool
-    features: Float32
+    first: Bool
     known: Bool
-    seen: Bool
+    restart: Bool
+    time_ns: Int64
+    previous_ns: Int64
+    values_before: Float64
     gaps: int
-    outcome: NDArray[np.uint8]
-    reason: dict[int, str]
-    late: Int64
-    held: Int64
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """Ticks grouped by slot; begins: (series,) where each begins, the others as in Accepted."""
+
+    first: Bool
+    begins: Int64
+    known: Bool
+    time_ns: Int64
+    previous_ns: Int64
 
 
 class Intake:
-    """Accepts ticks batch by batch. max_gap_s, max_future_s: None for no limit."""
+    """Accepts ticks batch by batch. max_gap_s: None for no limit."""
 
-    def __init__(
-        self, features: FeatureSet, *, max_gap_s: float | None, max_future_s: float | None = None
-    ) -> None:
-        self.features = features
-        self._max_future_ms = None if max_future_s is None else int(min(max_future_s * 1e3, 9e18))
+    def __init__(self, *, fields: int, max_gap_s: float | None) -> None:
         self._max_gap_ns = None if max_gap_s is None else round(min(max_gap_s * 1e9, 9.2e18))
+        self._fields = fields
         self.newest = SlotColumns(
             {
                 "seen": ((), np.bool_),
                 "time_ns": ((), np.int64),
-                "values": ((len(features.fields),), np.float64),
+                "values": ((fields,), np.float64),
             }
         )
 
-    def accept(self, batch: TickBatch, held: Bool | None = None) -> Accepted:
-        """Apply the rules to a batch and remember its newest ticks. held: (n,) ticks that the
-        state of their series holds already; they are only looked at."""
-        n = len(batch)
-        outcome = np.full(n, Outcome.SCORED, np.uint8)
-        operands = self.features.operands(batch.values)
-        numbers = np.isfinite(operands).all(axis=1) & np.isfinite(batch.values).all(axis=1)
-        finite: Bool = np.asarray(numbers, np.bool_)  # its type is too wide
-        usable: Bool = finite & (batch.slot >= 0)
-        if self._max_future_ms is not None:
-            # Milliseconds, of whole ones: the difference cannot wrap.
-            ahead_ms = batch.time_ns // 10**6 - batch.received_ms
-            in_time: Bool = ahead_ms <= self._max_future_ms
-            usable = usable & (in_time | (batch.received_ms < 0))  # -1: unknown
-        reason: dict[int, str] = {}
-        if not usable.all():
-            outcome[~usable] = Outcome.REJECTED
-            for bad in np.flatnonzero(~usable).tolist():
-                reason[bad] = (
-                    "series_limit"
-                    if batch.slot[bad] < 0
-                    else "far_future"
-                    if finite[bad]
-                    else "not_finite"
-                )
-        row: Int64 = np.flatnonzero(usable if held is None else usable & ~held)
-        before: Int64 = np.flatnonzero(usable & held) if held is not None else row[:0]
+    def accept(
+        self, batch: TickBatch, row: Int64, slot: Int64, outcome: NDArray[np.uint8]
+    ) -> Accepted:
+        """Apply the rules to some ticks of a batch and remember the newest. row: (k,) which ones,
+        ascending; slot: (k,) of each; outcome: (n,) of the batch, where late ones and duplicates
+        are noted."""
         if len(row) == 0:
-            return self._nothing(outcome, reason, before)
-        row = row[np.argsort(batch.slot[row], kind="stable")]
-        self.newest.reserve(int(batch.slot[row[-1]]) + 1)
+            return self._nothing()
+        order = by_slot(slot)
+        if order is not None:
+            row, slot = row[order], slot[order]
+        self.newest.reserve(int(slot[-1]) + 1)
+        ticks = self._beside(batch, row, slot)
+        if (ticks.known & (ticks.time_ns <= ticks.previous_ns)).any():
+            late = self._late(batch, row, slot)
+            row, slot = _drop(row, slot, late, outcome, Outcome.LATE)
+            again = self._duplicate(batch, row, slot)
+            row, slot = _drop(row, slot, again, outcome, Outcome.DUPLICATE)
+            if len(row) == 0:
+                return self._nothing()
+            ticks = self._beside(batch, row, slot)
+        # Otherwise every tick is newer than the one before it: the usual batch.
 
-        row = self._drop(row, self._late(batch, row), outcome, Outcome.LATE)
-        row = self._drop(row, self._duplicate(batch, row), outcome, Outcome.DUPLICATE)
-        if len(row) == 0:
-            return self._nothing(outcome, reason, before)
-
-        slot = batch.slot[row]
-        first = _first_of_group(slot)
-        seen = self.newest["seen"][slot]
-        time_ns = batch.time_ns[row]
-        previous_ns = np.concatenate([time_ns[:1], time_ns[:-1]])
-        previous_ns[first] = self.newest["time_ns"][slot[first]]
-        known = ~first | seen
-        # Restored from another model's state the newest time is known, its values are not.
-        restart = ~known | (first & np.isnan(self.newest["values"][slot]).any(axis=1))
-        gaps = 0
+        known, time_ns, previous_ns = ticks.known, ticks.time_ns, ticks.previous_ns
+        restart, gaps = ~known, 0
         if self._max_gap_ns is not None:
             # Times are in order, so the difference is positive; unsigned it never wraps.
-            gap_ns = time_ns.astype(np.uint64) - previous_ns.astype(np.uint64)
+            gap_ns = time_ns.view(np.uint64) - previous_ns.view(np.uint64)
             gap = known & (gap_ns > np.uint64(self._max_gap_ns))
             gaps = int(np.count_nonzero(gap))
             restart |= gap
+        begins, series = ticks.begins, slot[ticks.begins]
+        values_before = self.newest["values"][series]
 
-        operands = operands[row]
-        previous = np.concatenate([operands[:1], operands[:-1]])
-        with np.errstate(all="ignore"):  # rows of unseen series are zeros; restart masks them
-            previous[first] = self.features.operands(self.newest["values"][slot[first]])
-        features = self.features.compute(operands, previous, time_ns, previous_ns, ~restart)
+        last = np.append(begins[1:], len(row)) - 1
+        self.newest["seen"][series] = True
+        self.newest["time_ns"][series] = time_ns[last]
+        self.newest["values"][series] = batch.values[row[last]]
+        first = ticks.first
+        return Accepted(row, slot, first, known, restart, time_ns, previous_ns, values_before, gaps)
 
-        last = np.flatnonzero(np.append(first[1:], True))
-        self.newest["seen"][slot[last]] = True
-        self.newest["time_ns"][slot[last]] = time_ns[last]
-        self.newest["values"][slot[last]] = batch.values[row[last]]
-        late = np.flatnonzero(outcome == Outcome.LATE)
-        seen = self.newest["seen"]
-        return Accepted(
-            row, slot, restart, features, known, seen, gaps, outcome, reason, late, before
-        )
+    def _beside(self, batch: TickBatch, row: Int64, slot: Int64) -> _Beside:
+        """Ticks grouped by slot, beside the newest before the batch."""
+        first = first_of_group(slot)
+        begins = first.nonzero()[0]
+        series = slot[begins]
+        time_ns = batch.time_ns[row]
+        previous_ns = np.empty_like(time_ns)
+        previous_ns[1:] = time_ns[:-1]
+        previous_ns[begins] = self.newest["time_ns"][series]
+        known = np.ones(len(slot), np.bool_)
+        known[begins] = self.newest["seen"][series]
+        return _Beside(first, begins, known, time_ns, previous_ns)
 
-    def _nothing(self, outcome: NDArray[np.uint8], reason: dict[int, str], held: Int64) -> Accepted:
+    def _nothing(self) -> Accepted:
         none, no = np.empty(0, np.int64), np.empty(0, np.bool_)
-        features = np.empty((0, len(self.features.names)), np.float32)
-        late = np.flatnonzero(outcome == Outcome.LATE)
-        seen = self.newest["seen"]
-        return Accepted(none, none, no, features, no, seen, 0, outcome, reason, late, held)
+        return Accepted(none, none, no, no, no, none, none, np.empty((0, self._fields)), 0)
 
-    def _late(self, batch: TickBatch, row: Int64) -> Bool:
+    def _late(self, batch: TickBatch, row: Int64, slot: Int64) -> Bool:
         """Older than the newest tick of its series before it."""
-        slot, time_ns = batch.slot[row], batch.time_ns[row]
-        first = _first_of_group(slot)
+        time_ns = batch.time_ns[row]
+        first = first_of_group(slot)
         seen = self.newest["seen"][slot]
         floor = np.where(seen, self.newest["time_ns"][slot], time_ns)
         backwards = ~first & (np.concatenate([time_ns[:1], time_ns[:-1]]) > time_ns)
@@ -163,15 +148,15 @@ class Intake:
         before[first] = key[first]
         return (key < before) | (time_ns < floor)
 
-    def _duplicate(self, batch: TickBatch, row: Int64) -> Bool:
+    def _duplicate(self, batch: TickBatch, row: Int64, slot: Int64) -> Bool:
         """Same time and values as the tick before it in its series."""
-        slot, time_ns, values = batch.slot[row], batch.time_ns[row], batch.values[row]
-        first = _first_of_group(slot)
+        time_ns, values = batch.time_ns[row], batch.values[row]
+        first = first_of_group(slot)
         same_time = ~first & (np.concatenate([time_ns[:1], time_ns[:-1]]) == time_ns)
         duplicate = np.zeros(len(row), np.bool_)
-        again = np.flatnonzero(same_time)
+        again = same_time.nonzero()[0]
         duplicate[again] = (values[again] == values[again - 1]).all(axis=1)
-        begins = np.flatnonzero(first)
+        begins = first.nonzero()[0]
         stored = slot[begins]
         duplicate[begins] = (
             self.newest["seen"][stored]
@@ -180,16 +165,30 @@ class Intake:
         )
         return duplicate
 
-    @staticmethod
-    def _drop(row: Int64, gone: Bool, outcome: NDArray[np.uint8], why: Outcome) -> Int64:
-        if not gone.any():
-            return row
-        outcome[row[gone]] = why
-        kept: Int64 = row[~gone]
-        return kept
+
+def by_slot(slot: Int64) -> Int64 | None:
+    """(k,) -> (k,), what groups ticks by slot and keeps them in order within each; None: they are.
+    Sixteen bits at a time NumPy sorts in a time that grows with k alone."""
+    if (slot[1:] >= slot[:-1]).all():
+        return None
+    order = np.argsort(slot.astype(np.uint16), kind="stable")
+    if int(slot.max()) >= 1 << 16:
+        high = (slot >> 16).astype(np.uint16)
+        order = order[np.argsort(high[order], kind="stable")]
+    return order
 
 
-def _first_of_group(slot: Int64) -> Bool:
+def first_of_group(slot: Int64) -> Bool:
+    """(m,) grouped slots -> whether each is the first of its group."""
     first = np.ones(len(slot), np.bool_)
     first[1:] = slot[1:] != slot[:-1]
     return first
+
+
+def _drop(
+    row: Int64, slot: Int64, gone: Bool, outcome: NDArray[np.uint8], why: Outcome
+) -> tuple[Int64, Int64]:
+    if not gone.any():
+        return row, slot
+    outcome[row[gone]] = why
+    return row[~gone], slot[~gone]

@@ -1,56 +1,61 @@
-"""TickBatch to BatchResult: intake, windows, score, threshold, alerts, in one direction.
+"""TickBatch to BatchResult: stream, tracks, alerts, in one direction.
 
-The daemon, offline scoring, evaluation and the demo all run this object. It owns the state of
-all series, and can give and take it as columns (snapshot, restore).
+The library, the daemon, offline scoring, evaluation and the demo all run this object: one stream
+(what outlives a model), the primary track over it (one model), and any number of tracks beside it
+that publish nothing. It can give and take the state of series as columns (snapshot, restore).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.core.alerts import (
-    Alert,
-    AlertLifecycle,
-    AlertPolicy,
-    Change,
-    LikelyFault,
-    Severity,
-    State,
-    event_id,
-)
-from detector.core.classifying import OnnxClassifier
-from detector.core.features import FeatureSet
-from detector.core.intake import Intake
-from detector.core.scoring import Scorer, contributions, score_windows
-from detector.core.silence import SilenceChange, SilenceWatch
-from detector.core.slots import SeriesTable, SlotColumns
-from detector.core.ticks import Bool, Float32, Float64, Int64, Outcome, Reject, TickBatch
-from detector.core.windows import WindowStore
-
-KIND = "reconstruction_error"
-SILENCE = "silence"
+from detector.core.alerting import Alerting
+from detector.core.alerts import Alert
+from detector.core.episodes import Change
+from detector.core.habits import OpenAlerts
+from detector.core.readings import Reading
+from detector.core.scores import Acquaintance, Scored
+from detector.core.series import NO_SLOT
+from detector.core.slots import SlotColumns
+from detector.core.stream import Arrivals, Screened, Stream
+from detector.core.ticks import Float64, Int64, Outcome, Reject, TickBatch
+from detector.core.track import Track
+from detector.core.windows import Windows
 
 
 @dataclass(frozen=True, slots=True)
-class PipelinePolicy:
-    """What the pipeline needs to know besides the model."""
+class Verdict:
+    """What a track beside the primary says of n ticks: outcome and score as in BatchResult, and
+    the changes of its own episodes, which nobody else sees."""
 
-    topic: str
-    length: int
-    stride: int
-    max_gap_s: float | None
-    max_series: int
-    threshold: float
-    alerts: AlertPolicy
-    model_version: str
-    max_future_s: float | None = None
-    silence_s: float | None = None
-    late_is_rejected: bool = False  # whether late ticks are among the rejects too
+    outcome: NDArray[np.uint8]
+    score: Float64
+    changes: list[Change]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredWindows:
+    """The windows of a batch or a part of it. row: (w,) their last ticks, among the n; ascending
+    within a series; scored: what their scores are made of."""
+
+    row: Int64
+    windows: Windows
+    scored: Scored
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A series that left. slot: the one it had; another series may have it by now."""
+
+    slot: int
+    partition: int
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,13 @@ class BatchResult:
     alerts: in order of arrival
     rejects: the ticks that cannot be used, beyond what the codec refused
     gaps: runs that ended because of max_gap_s
-    changed: slots of the series that had ticks, or fell silent without one
+    changed: slots of the series whose state is another now, and that are still there
+    forgotten: the series that left, in order
+    above: windows above the threshold
+    not_finite: windows whose error was not finite
+    new_normals: incidents that have become the new normal of their series
+    windows: those that were scored
+    beside: of each track beside the primary
     """
 
     outcome: NDArray[np.uint8]
@@ -71,6 +82,12 @@ class BatchResult:
     rejects: list[Reject]
     gaps: int
     changed: Int64
+    forgotten: tuple[Forgotten, ...]
+    above: int
+    not_finite: int
+    new_normals: int
+    windows: tuple[ScoredWindows, ...]
+    beside: tuple[Verdict, ...]
 
     def counts(self) -> dict[Outcome, int]:
         """Ticks by outcome; the values add up to n."""
@@ -86,270 +103,296 @@ class PipelineState:
     columns: Mapping[str, NDArray[Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """A track that publishes nothing, and its own open alerts."""
+
+    track: Track
+    opened: OpenAlerts
+
+
 class Pipeline:
-    """Feeds batches through all steps. One instance, one thread."""
+    """One instance, one thread. topic: the ticks' own, for the ids of alerts; late_is_rejected:
+    whether late ticks are among the rejects too."""
 
     def __init__(
         self,
-        policy: PipelinePolicy,
-        features: FeatureSet,
-        scorer: Scorer,
-        classifier: OnnxClassifier | None = None,
+        stream: Stream,
+        primary: Track,
+        *,
+        topic: str,
+        late_is_rejected: bool = False,
+        beside: Sequence[Track] = (),
     ) -> None:
-        self.policy = policy
-        self.features = features
-        self.series = SeriesTable(max_series=policy.max_series)
-        self._scorer = scorer
-        self._classifier = classifier
-        self._intake = Intake(
-            features, max_gap_s=policy.max_gap_s, max_future_s=policy.max_future_s
-        )
-        self._windows = WindowStore(
-            length=policy.length,
-            features=len(features.names),
-            stride=policy.stride,
-            needs_previous=features.needs_previous,
-        )
-        self._lifecycle = AlertLifecycle(policy.alerts)
-        self._opened = SlotColumns({"alert_id": ((16,), np.uint8), "opened_ns": ((), np.int64)})
-        self._silence = SilenceWatch(silence_s=policy.silence_s)
-        self._silenced = SlotColumns({"alert_id": ((16,), np.uint8), "opened_ns": ((), np.int64)})
+        self.stream, self.primary, self.topic = stream, primary, topic
+        self._alerting = Alerting(stream, topic=topic)
+        self._late_is_rejected = late_is_rejected
+        self._beside = [_Beside(track, OpenAlerts()) for track in beside]
 
-    def process(self, batch: TickBatch, held: Bool | None = None) -> BatchResult:
-        """Run a batch. Ticks of a series must come in the order of their offsets. held: (n,)
-        ticks that the restored state of their series holds already: they only move the event
-        time of their partition, and have no part in the result."""
-        if held is not None and not held.any():
-            held = None
-        accepted = self._intake.accept(batch, held)
-        outcome = accepted.outcome
-        windows = self._windows.push(accepted.slot, accepted.restart, accepted.features)
-        outcome[accepted.row] = np.where(windows.warming, Outcome.WARMING, Outcome.STRIDED)
-        rows = accepted.row[windows.tick]  # batch row of each window's last tick
-        outcome[rows] = Outcome.SCORED
-
-        scores, errors = score_windows(self._scorer, windows, len(self.features.names))
-        by_tick = np.full(len(batch), np.nan)
-        by_tick[rows] = scores
-        changes = self._lifecycle.update(accepted.slot[windows.tick], scores, self.policy.threshold)
-        alerts: list[tuple[int, Alert]] = []  # with the row of its tick
-        if changes:
-            at = np.array([c.window for c in changes])
-            observed = windows.cut(at)
-            expected = self._scorer.reconstruct(observed)
-            shares = contributions(errors, at)
-            alerts = [
-                (
-                    int(rows[at[i]]),
-                    self._alert(batch, rows, change, scores, shares[i], observed[i], expected[i]),
+    def process(self, batch: TickBatch) -> BatchResult:
+        """Run a batch. Ticks of a series must come in the order of their offsets. Ticks that the
+        restored state of their series holds already only move the clock of their partition, and
+        have no part in the result."""
+        tracks = (self.primary, *(b.track for b in self._beside))
+        readings = [track.read(batch.values) for track in tracks]
+        screened = self.stream.screen(batch, readings[0].usable)
+        borders = self.stream.borders(batch, screened)
+        if not borders:
+            return self._advance(batch, screened, readings)
+        ends = [*(border + 1 for border in borders), len(batch)]
+        parts = []
+        for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+            rows = slice(begin, end)
+            parts.append(
+                self._advance(
+                    batch.part(rows), screened.part(rows), [r.part(rows) for r in readings]
                 )
-                for i, change in enumerate(changes)
-            ]
-        silences = self._silence.update(batch, accepted, self.series)
-        alerts += [(change.row, self._silence_alert(batch, change)) for change in silences]
+            )
+            if end - 1 in borders:
+                parts.append(self._forget(batch.part(slice(end - 1, end))))
+        return self.joined(parts)
+
+    def _advance(
+        self, batch: TickBatch, screened: Screened, readings: Sequence[Reading]
+    ) -> BatchResult:
+        """Run a batch after whose last tick at most somebody has to be forgotten."""
+        arrivals = self.stream.accept(batch, screened)
+        outcome, accepted = arrivals.outcome.copy(), arrivals.accepted
+        judged = self.primary.judge(accepted, readings[0], outcome, self.stream.opened)
+        score = np.full(len(batch), np.nan)
+        score[judged.row] = judged.score
+        alerts = self._alerting.of_windows(batch, self.primary, judged)
+        alerts += [
+            (c.row, self._alerting.of_silence(batch, self.primary, c)) for c in arrivals.silences
+        ]
         # Ids are made in order of the episode, alerts listed in order of arrival.
         alerts.sort(key=lambda found: (found[0], found[1].kind, found[1].series))
-        rejects = [
+        beside = [
+            self._verdict(one, arrivals, reading, batch)
+            for one, reading in zip(self._beside, readings[1:], strict=True)
+        ]
+        rejects = self._rejects(batch, arrivals)
+        windows = ScoredWindows(judged.row, judged.windows, judged.scored)
+        changed = accepted.slot[accepted.first]  # ascending
+        if arrivals.silences:
+            changed = np.union1d(changed, [s.slot for s in arrivals.silences])
+        if arrivals.held is not None:
+            kept = ~arrivals.held
+            outcome, score = outcome[kept], score[kept]
+            beside = [Verdict(v.outcome[kept], v.score[kept], v.changes) for v in beside]
+            row = (np.cumsum(kept) - 1)[judged.row]
+            windows = ScoredWindows(row, judged.windows, judged.scored)
+        return BatchResult(
+            outcome=outcome,
+            score=score,
+            alerts=[alert for _, alert in alerts],
+            rejects=rejects,
+            gaps=accepted.gaps,
+            changed=changed,
+            forgotten=(),
+            above=judged.above,
+            not_finite=judged.not_finite,
+            new_normals=judged.new_normals,
+            windows=(windows,) if len(judged.row) else (),
+            beside=tuple(beside),
+        )
+
+    def _verdict(
+        self, one: _Beside, arrivals: Arrivals, reading: Reading, batch: TickBatch
+    ) -> Verdict:
+        outcome, score = arrivals.outcome.copy(), np.full(len(batch), np.nan)
+        judged = one.track.judge(arrivals.accepted, reading, outcome, one.opened)
+        score[judged.row] = judged.score
+        return Verdict(outcome, score, judged.changes)
+
+    def joined(self, parts: Sequence[BatchResult]) -> BatchResult:
+        """One result of consecutive ones."""
+        begins = np.cumsum([0, *(len(p.outcome) for p in parts)]).tolist()
+        changed = np.unique(np.concatenate([p.changed for p in parts]))
+        still = [self.stream.series.in_use(slot) for slot in changed.tolist()]
+        return BatchResult(
+            outcome=np.concatenate([p.outcome for p in parts]),
+            score=np.concatenate([p.score for p in parts]),
+            alerts=[a for p in parts for a in p.alerts],
+            rejects=[r for p in parts for r in p.rejects],
+            gaps=sum(p.gaps for p in parts),
+            changed=changed[np.array(still, np.bool_)],
+            forgotten=tuple(one for p in parts for one in p.forgotten),
+            above=sum(p.above for p in parts),
+            not_finite=sum(p.not_finite for p in parts),
+            new_normals=sum(p.new_normals for p in parts),
+            windows=tuple(
+                ScoredWindows(w.row + begin, w.windows, w.scored)
+                for p, begin in zip(parts, begins, strict=False)
+                for w in p.windows
+            ),
+            beside=tuple(
+                Verdict(
+                    np.concatenate([v.outcome for v in verdicts]),
+                    np.concatenate([v.score for v in verdicts]),
+                    list(chain.from_iterable(v.changes for v in verdicts)),
+                )
+                for verdicts in zip(*(p.beside for p in parts), strict=True)
+            ),
+        )
+
+    # -- series that leave
+
+    def _forget(self, tick: TickBatch) -> BatchResult:
+        """Forget the series that are due after this one tick. Their open alerts are resolved."""
+        partition = int(tick.partition[0])
+        alerts, forgotten, slots = [], [], self.stream.due(partition)
+        for slot in slots:
+            forgotten.append(Forgotten(slot, partition, self.stream.series.name(slot)))
+            alerts += self._alerting.last_of(tick, self.primary, slot)
+        self._clear(np.array(slots, np.int64))
+        nothing = np.empty(0, np.int64)
+        return BatchResult(
+            outcome=np.empty(0, np.uint8),
+            score=np.empty(0),
+            alerts=alerts,
+            rejects=[],
+            gaps=0,
+            changed=nothing,
+            forgotten=tuple(forgotten),
+            above=0,
+            not_finite=0,
+            new_normals=0,
+            windows=(),
+            beside=tuple(Verdict(np.empty(0, np.uint8), np.empty(0), []) for _ in self._beside),
+        )
+
+    def _clear(self, slots: Int64) -> None:
+        self.stream.forget(slots)
+        self._clear_tracks(slots)
+
+    def _clear_tracks(self, slots: Int64) -> None:
+        for track in (self.primary, *(b.track for b in self._beside)):
+            for columns in track.states():
+                columns.clear(slots)
+        for one in self._beside:
+            for columns in one.opened.states():
+                columns.clear(slots)
+
+    def _rejects(self, batch: TickBatch, arrivals: Arrivals) -> list[Reject]:
+        refused = dict(arrivals.refused)
+        if self._late_is_rejected:
+            refused |= dict.fromkeys(
+                np.flatnonzero(arrivals.outcome == Outcome.LATE).tolist(), "late"
+            )
+        return [
             Reject(
                 int(batch.partition[row]),
                 int(batch.offset[row]),
                 int(batch.index[row]),
                 reason,
-                self._explain(reason),
+                self._why(reason),
             )
-            for row, reason in accepted.reason.items()
-            if held is None or not held[row]
+            for row, reason in refused.items()
+            if arrivals.held is None or not arrivals.held[row]
         ]
-        if self.policy.late_is_rejected:
-            rejects += [
-                Reject(
-                    int(batch.partition[row]),
-                    int(batch.offset[row]),
-                    int(batch.index[row]),
-                    "late",
-                    "older than the newest tick of its series",
-                )
-                for row in accepted.late.tolist()
-            ]
-        own = batch.slot if held is None else batch.slot[~held]
-        changed = np.concatenate([own[own >= 0], np.array([s.slot for s in silences], np.int64)])
-        if held is not None:
-            outcome, by_tick = outcome[~held], by_tick[~held]
-        return BatchResult(
-            outcome, by_tick, [a for _, a in alerts], rejects, accepted.gaps, np.unique(changed)
-        )
 
-    def _alert(
-        self,
-        batch: TickBatch,
-        rows: Int64,
-        change: Change,
-        scores: Float64,
-        shares: Float64,
-        observed: Float32,
-        expected: Float32,
-    ) -> Alert:
-        row = int(rows[change.window])
-        slot = int(batch.slot[row])
-        series = self.series.name(slot)
-        where = (int(batch.partition[row]), int(batch.offset[row]), int(batch.index[row]))
-        identity = event_id(self.policy.topic, *where, series, KIND)
-        self._opened.reserve(slot + 1)
-        if change.state is State.OPENED:
-            self._opened["alert_id"][slot] = np.frombuffer(identity, np.uint8)
-            self._opened["opened_ns"][slot] = batch.time_ns[row]
-        return Alert(
-            id=identity.hex(),
-            alert_id=self._opened["alert_id"][slot].tobytes().hex(),
-            kind=KIND,
-            state=change.state,
-            severity=change.severity,
-            series=series,
-            score=float(scores[change.window]),
-            peak_score=change.peak,
-            threshold=self.policy.threshold,
-            contributions=dict(zip(self.features.names, shares.tolist(), strict=True)),
-            observed=observed,
-            expected=expected,
-            time_ns=int(batch.time_ns[row]),
-            opened_ns=int(self._opened["opened_ns"][slot]),
-            topic=self.policy.topic,
-            partition=where[0],
-            offset=where[1],
-            index=where[2],
-            received_ms=int(batch.received_ms[row]),
-            model_version=self.policy.model_version,
-            fault=self._fault(change, observed),
-        )
-
-    def _fault(self, change: Change, observed: Float32) -> LikelyFault | None:
-        """The window that ends an episode holds its end, not the fault."""
-        if self._classifier is None or change.state is State.RESOLVED:
-            return None
-        return self._classifier.classify(observed)
-
-    def _silence_alert(self, batch: TickBatch, change: SilenceChange) -> Alert:
-        series, row = self.series.name(change.slot), change.row
-        where = (int(batch.partition[row]), int(batch.offset[row]), int(batch.index[row]))
-        identity = event_id(self.policy.topic, *where, series, SILENCE)
-        self._silenced.reserve(change.slot + 1)
-        if change.opened:
-            self._silenced["alert_id"][change.slot] = np.frombuffer(identity, np.uint8)
-            self._silenced["opened_ns"][change.slot] = batch.time_ns[row]
-        nothing = np.empty((0, len(self.features.names)), np.float32)
-        silent_s = change.silent_ns / 1e9
-        return Alert(
-            id=identity.hex(),
-            alert_id=self._silenced["alert_id"][change.slot].tobytes().hex(),
-            kind=SILENCE,
-            state=State.OPENED if change.opened else State.RESOLVED,
-            severity=Severity.WARNING,
-            series=series,
-            score=silent_s,
-            peak_score=silent_s,
-            threshold=self.policy.silence_s or 0.0,
-            contributions={},
-            observed=nothing,
-            expected=nothing,
-            time_ns=int(batch.time_ns[row]),
-            opened_ns=int(self._silenced["opened_ns"][change.slot]),
-            topic=self.policy.topic,
-            partition=where[0],
-            offset=where[1],
-            index=where[2],
-            received_ms=int(batch.received_ms[row]),
-            model_version=self.policy.model_version,
-        )
-
-    def _explain(self, reason: str) -> str:
+    def _why(self, reason: str) -> str:
+        policy = self.stream.policy
         if reason == "series_limit":
-            return f"more than limits.max_series = {self.policy.max_series} series"
+            return f"more than limits.max_series = {policy.max_series} series"
         if reason == "far_future":
             return (
-                f"more than input.max_future_s = {self.policy.max_future_s:g} past the broker's "
+                f"more than input.max_future_s = {policy.max_future_s:g} past the broker's "
                 "timestamp of its record"
             )
+        if reason == "late":
+            return "older than the newest tick of its series"
         return "a field, or a feature made of it, is not finite"
 
     # -- what people watch
 
     def active_series(self) -> int:
-        return len(self.series)
+        return len(self.stream.series)
 
     def warming_series(self) -> int:
         """Series that have no full window yet."""
-        run = self._windows.state["run"][: self.series.capacity]
-        return len(self.series) - int(np.count_nonzero(run >= self.policy.length))
+        return self.active_series() - self.primary.full_windows(self.stream.series.capacity)
 
     def open_alerts(self) -> int:
         return int(
-            np.count_nonzero(self._lifecycle.state["severity"])
-            + np.count_nonzero(self._silence.state["silent"])
+            sum(self.open_by_kind().values())
+            + np.count_nonzero(self.stream.silence.state["silent"])
         )
 
+    def open_by_kind(self) -> dict[str, int]:
+        """Alerts open now, on windows and on habits."""
+        opened = self.stream.opened
+        several = {self.primary.policy.kind: opened.windows, **opened.habits}
+        return {
+            kind: int(np.count_nonzero(episodes.state["severity"]))
+            for kind, episodes in several.items()
+        }
+
+    def acquaintance(self) -> Acquaintance:
+        """How well the series that are there are known."""
+        return self.primary.acquaintance(self.stream.series.used())
+
     def event_ns(self, partition: int) -> int | None:
-        """The newest accepted time of a partition, nanoseconds since the epoch."""
-        return self._silence.event_ns(partition)
+        """The clock of a partition, nanoseconds since the epoch."""
+        return self.stream.event_ns(partition)
 
     # -- state
 
     def spec(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """Shape and type of one series' row in every column of its state."""
         return {
-            f"{part}.{name}": (state[name].shape[1:], state[name].dtype)
-            for part, state in self._state().items()
-            for name in state.names
+            name: (state[column].shape[1:], state[column].dtype)
+            for name, (state, column) in self._columns().items()
         }
 
     def snapshot(self, slots: Int64) -> PipelineState:
         """Copies of the state of the given slots."""
+        series = self.stream.series
+        of = series.partitions_of(slots).tolist()
+        names = tuple(zip(of, map(series.name, slots.tolist()), strict=True))
         columns = {
-            f"{part}.{name}": rows
-            for part, state in self._state().items()
-            for name, rows in state.take(slots).items()
+            name: state.rows(slots, column) for name, (state, column) in self._columns().items()
         }
-        names = tuple((self.series.partition(s), self.series.name(s)) for s in slots.tolist())
         return PipelineState(names, columns)
 
-    def restore(self, saved: PipelineState) -> Int64:
-        """Take over saved series, as if their ticks had just been processed. Returns their
-        slots, -1 where limits.max_series leaves no room: those warm up again. A column that is
-        not among the saved stays zero."""
-        slots = np.array(
-            [int(self.series.slots(partition, [name])[0]) for partition, name in saved.series],
-            np.int64,
+    def restore(self, saved: PipelineState, as_of: Int64) -> Int64:
+        """Take over saved series, as if their ticks below the offsets as_of had just been
+        processed. Returns their slots, NO_SLOT where limits.max_series leaves no room: those warm
+        up again. A column that is not among the saved stays zero."""
+        slots = np.concatenate(
+            [np.empty(0, np.int64)]
+            + [
+                self.stream.series.slots(partition, [name for _, name in several])
+                for partition, several in groupby(saved.series, key=lambda one: one[0])
+            ]
         )
-        room = slots >= 0
-        for part, state in self._state().items():
-            rows = {
-                name: saved.columns[f"{part}.{name}"][room]
-                for name in state.names
-                if f"{part}.{name}" in saved.columns
-            }
-            state.put(slots[room], rows)
+        room = slots != NO_SLOT
+        for name, (state, column) in self._columns().items():
+            if name in saved.columns:
+                state.put(slots[room], {column: saved.columns[name][room]})
+        self.stream.restored(slots[room], as_of[room])
         return slots
 
     def set_event_ns(self, partition: int, event_ns: int) -> None:
-        """Set the event time of a partition whose series were restored."""
-        self._silence.set_event_ns(partition, event_ns)
+        """Set the clock of a partition whose series were restored."""
+        self.stream.set_event_ns(partition, event_ns)
 
-    def forget(self, partition: int) -> None:
-        """Drop the series of a partition that another worker has now."""
-        gone = self.series.release(partition)
-        for state in self._state().values():
-            state.clear(gone)
-        self._silence.forget(partition)
+    def forget(self, partition: int) -> Int64:
+        """Drop the series of a partition that another worker has now. Returns their slots."""
+        gone = self.stream.forget_partition(partition)
+        self._clear_tracks(gone)
+        return gone
+
+    def drop(self, series: Iterable[tuple[int, str]]) -> None:
+        """Those of these that are known leave, as if they had never been."""
+        found = {self.stream.series.find(partition, name) for partition, name in series}
+        self._clear(np.array(sorted(found - {NO_SLOT}), np.int64))
 
     def forget_all(self) -> None:
-        for partition in self.series.partitions():
+        for partition in self.stream.series.partitions():
             self.forget(partition)
 
-    def _state(self) -> dict[str, SlotColumns]:
-        return {
-            "lifecycle": self._lifecycle.state,
-            "opened": self._opened,
-            "silence": self._silence.state,
-            "silenced": self._silenced,
-            "intake": self._intake.newest,
-            "windows": self._windows.state,
-        }
+    def _columns(self) -> dict[str, tuple[SlotColumns, str]]:
+        """By the name each is saved under."""
+        return self.stream.columns() | self.primary.columns()

@@ -1,24 +1,19 @@
-"""Event time of a partition, and the series that fall silent in it.
-
-The event time of a partition is the newest time of its accepted ticks so far: a function of
-the log alone. A series is heard when a tick of it is accepted; it is silent once the event time
-has moved on by more than silence_s since. So a replay finds the same silences at the same
-ticks, whatever the wall clock says. Where every series of a partition stops, its time stands
-still, and so does this.
-"""
+"""Series that fall silent: not heard while the clock of their partition moved on by more than
+silence_s. So a replay finds the same silences at the same ticks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from detector.core.intake import Accepted
-from detector.core.slots import SeriesTable, SlotColumns
-from detector.core.ticks import Bool, Int64, TickBatch
+from detector.core.clock import NEVER_NS, PartitionClock
+from detector.core.series import NO_SLOT
+from detector.core.slots import SlotColumns
+from detector.core.ticks import Bool, Int64
 
-_FIRST_NS, _LAST_NS = np.iinfo(np.int64).min, np.iinfo(np.int64).max
-_NOBODY = -1
+_LAST_NS = int(np.iinfo(np.int64).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,103 +30,70 @@ class SilenceChange:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ticks:
-    """Ticks of one partition in order of arrival; those of nobody only move the time."""
+class TimedTicks:
+    """Usable ticks of one partition in order of arrival; those with NO_SLOT only moved the clock.
+
+    event_ns: (k,) the clock's reading after each; known: (k,) whether its series was seen before
+    """
 
     row: Int64
     slot: Int64
     known: Bool
-    time_ns: Int64
+    event_ns: Int64
 
 
 class SilenceWatch:
-    """Follows event time per partition. silence_s None: only that."""
+    """Remembers when each series was heard. silence_s None: only that."""
 
     def __init__(self, *, silence_s: float | None) -> None:
         self._limit_ns = None if silence_s is None else round(min(silence_s * 1e9, 4e18))
         self.state = SlotColumns({"heard_ns": ((), np.int64), "silent": ((), np.bool_)})
-        self._event_ns: dict[int, int] = {}
-        # No series of the partition that is not silent was heard before this.
-        self._oldest_ns: dict[int, int] = {}
-
-    def event_ns(self, partition: int) -> int | None:
-        """The newest accepted time of a partition; None before its first tick."""
-        return self._event_ns.get(partition)
-
-    def set_event_ns(self, partition: int, event_ns: int) -> None:
-        self._event_ns[partition] = event_ns
-        self._oldest_ns[partition] = _FIRST_NS  # looked up at the next tick
-
-    def forget(self, partition: int) -> None:
-        self._event_ns.pop(partition, None)
-        self._oldest_ns.pop(partition, None)
 
     def update(
-        self, batch: TickBatch, accepted: Accepted, series: SeriesTable
+        self,
+        clock: PartitionClock,
+        before_ns: int | None,
+        ticks: TimedTicks,
+        all_slots: Callable[[], Int64],
     ) -> list[SilenceChange]:
-        """Advance by the accepted ticks of a batch; changes in no particular order. Held ticks
-        move the event time, as they did the first time, and nothing else."""
-        if len(accepted.row) + len(accepted.held) == 0:
-            return []
-        self.state.reserve(series.capacity)
-        row = np.concatenate([accepted.row, accepted.held])
-        order = np.argsort(row)
-        row = row[order]
-        slot = np.concatenate([accepted.slot, np.full(len(accepted.held), _NOBODY)])[order]
-        known = np.concatenate([accepted.known, np.ones(len(accepted.held), np.bool_)])[order]
-        partition = batch.partition[row]
-        changes: list[SilenceChange] = []
-        for one in np.unique(partition).tolist():
-            own = partition == one
-            ticks = _Ticks(row[own], slot[own], known[own], batch.time_ns[row[own]])
-            changes += self._advance(one, ticks, accepted.seen, series)
-        return changes
-
-    def _advance(
-        self, partition: int, ticks: _Ticks, seen: Bool, series: SeriesTable
-    ) -> list[SilenceChange]:
-        """seen: (slots,) the series seen so far."""
-        before_ns = self._event_ns.get(partition, int(ticks.time_ns[0]))
-        event = np.maximum(np.maximum.accumulate(ticks.time_ns), before_ns)
-        now_ns = int(event[-1])
-        self._event_ns[partition] = now_ns
-
+        """Advance by ticks that have moved the clock from before_ns; all_slots: of the series of
+        the partition, asked for where somebody may be silent. Changes in no particular order."""
         heard, silent = self.state["heard_ns"], self.state["silent"]
-        mine = np.flatnonzero(ticks.slot != _NOBODY)
+        mine = (ticks.slot != NO_SLOT).nonzero()[0]
         slot = ticks.slot[mine]
         fresh = mine[~ticks.known[mine]]  # a series' first tick ever: heard from here on
-        heard[ticks.slot[fresh]] = event[fresh]
+        heard[ticks.slot[fresh]] = ticks.event_ns[fresh]
         changes: list[SilenceChange] = []
+        now_ns = int(ticks.event_ns[-1])
         if self._limit_ns is not None:
             limit_ns = self._limit_ns
-            oldest_ns = min(self._oldest_ns.get(partition, _FIRST_NS), before_ns)
-            if now_ns - oldest_ns > limit_ns:
-                inside = series.of_partition(partition)
-                inside = inside[inside < len(seen)]
-                inside = inside[seen[inside]]
-                due = inside[silent[inside] | (heard[inside] < max(now_ns - limit_ns, _FIRST_NS))]
+            first_ns = int(ticks.event_ns[0]) if before_ns is None else before_ns
+            if now_ns - min(clock.oldest_awake_ns, first_ns) > limit_ns:
+                inside = all_slots()
+                due = inside[silent[inside] | (heard[inside] < max(now_ns - limit_ns, NEVER_NS))]
                 for one in due.tolist():
                     own = np.flatnonzero(ticks.slot == one)
-                    changes += self._follow(one, own, event, ticks.row, limit_ns)
-                heard[slot] = np.maximum(heard[slot], event[mine])
+                    changes += self._follow(one, own, ticks, limit_ns)
+                heard[slot] = np.maximum(heard[slot], ticks.event_ns[mine])
                 awake = inside[~silent[inside]]
-                self._oldest_ns[partition] = int(heard[awake].min()) if len(awake) else now_ns
+                clock.oldest_awake_ns = int(heard[awake].min()) if len(awake) else now_ns
                 return changes
         for at in mine[silent[slot]].tolist():  # heard again, even if nobody watches any more
             one = int(ticks.slot[at])
             if silent[one]:
                 silent[one] = False
-                waited = int(event[at] - heard[one])
+                waited = int(ticks.event_ns[at] - heard[one])
                 changes.append(SilenceChange(one, int(ticks.row[at]), False, waited))
         # The last assignment of a repeated slot is that of its newest tick.
-        heard[slot] = event[mine]
+        heard[slot] = ticks.event_ns[mine]
         return changes
 
     def _follow(
-        self, slot: int, own: Int64, event: Int64, row: Int64, limit_ns: int
+        self, slot: int, own: Int64, ticks: TimedTicks, limit_ns: int
     ) -> list[SilenceChange]:
         """One series through the batch. own: positions of its ticks among the partition's."""
         heard, silent = self.state["heard_ns"], self.state["silent"]
+        event, row = ticks.event_ns, ticks.row
         changes: list[SilenceChange] = []
         for at in [*own.tolist(), len(event)]:
             if not silent[slot]:

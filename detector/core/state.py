@@ -2,7 +2,7 @@
 
 A record is a fixed little-endian struct, one a series:
 
-    version      u1  of this layout
+    version      u1  of this layout; the head of version 1 is shorter
     fingerprint  8 bytes: the model, its window and the layout of the body
     as_of        i8  the offset before which every tick of the series is in this state
     head             open alerts, silence, newest time: they outlive a change of the model
@@ -15,7 +15,7 @@ watermark, one record a partition, is JSON, for people too.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +23,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.core.habits import KINDS
 from detector.core.pipeline import Pipeline, PipelineState
 from detector.core.ticks import Int64
 from detector.errors import StateError
 
-VERSION = 1
+VERSION = 2
 WATERMARK_KEY = b"watermark"
 _SERIES_PREFIX = b"series:"
 #: What outlives a change of the model, with its type: a contract, whatever the pipeline does.
@@ -43,6 +44,35 @@ _HEAD: tuple[tuple[str, str, tuple[int, ...]], ...] = (
     ("intake.seen", "?", ()),
     ("intake.time_ns", "<i8", ()),
 )
+#: What it holds besides since version 2.
+_HEAD_2: tuple[tuple[str, str, tuple[int, ...]], ...] = tuple(
+    (f"{kind}.{name}", type_, shape)
+    for kind in KINDS
+    for name, type_, shape in (
+        ("severity", "<i1", ()),
+        ("peak", "<f8", ()),
+        ("alert_id", "<u1", (16,)),
+        ("opened_ns", "<i8", ()),
+    )
+)
+
+
+#: What is meaningful to one model only, in the order it always had; what is newer comes after.
+_BODY = (
+    "lifecycle.exceeded",
+    "lifecycle.below",
+    "intake.values",
+    "windows.history",
+    "windows.run",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Who writes the state: another one must not go on with it."""
+
+    group: str
+    alerts: str
 
 
 class Watermark(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,17 +145,17 @@ class StateCodec:
 
     def __init__(self, pipeline: Pipeline) -> None:
         spec = pipeline.spec()
-        head = [(name, type_, shape) for name, type_, shape in _HEAD]
-        names = {name for name, _, _ in _HEAD}
+        head = [*_HEAD, *_HEAD_2]
+        known = {name for name, _, _ in head} | set(_BODY)
         body = [
-            (name, dtype.newbyteorder("<").str, shape)
-            for name, (shape, dtype) in spec.items()
-            if name not in names
+            (name, spec[name][1].newbyteorder("<").str, spec[name][0])
+            for name in (*_BODY, *(n for n in spec if n not in known))
         ]
-        policy = pipeline.policy
+        policy = pipeline.primary.policy
         identity = repr((policy.model_version, policy.length, policy.stride, body))
         self.fingerprint = hashlib.blake2b(identity.encode(), digest_size=8).digest()
         frame = [("version", "<u1"), ("fingerprint", "V8"), ("as_of", "<i8")]
+        self._first = np.dtype([*frame, *_HEAD]).itemsize  # a record of version 1 begins with it
         self._fixed = np.dtype([*frame, *head])
         self._whole = np.dtype([*frame, *head, *body])
         self._columns = [name for name, _, _ in (*head, *body)]
@@ -154,9 +184,10 @@ class StateCodec:
         where: str,
         *,
         heads_only: bool = False,
+        remedy: str = "start over: detector state reset",
     ) -> SavedPartition:
-        """The state of a partition by key. where: for messages; heads_only: as if another model
-        had written it. Raises StateError."""
+        """The state of a partition by key. where, remedy: for messages; heads_only: as if another
+        model had written it. Raises StateError."""
         same: list[tuple[str, bytes]] = []
         foreign: list[tuple[str, bytes]] = []
         for key, value in table.items():
@@ -172,8 +203,10 @@ class StateCodec:
                         if value
                         else "is empty"
                     )
-                    + ", or start over: detector state reset"
+                    + f", or {remedy}"
                 )
+            if value[0] < VERSION and len(value) >= self._first:
+                value = self._of_this_version(value)
             ours = value[1:9] == self.fingerprint
             if ours and len(value) == self._whole.itemsize and not heads_only:
                 same.append((name, value))
@@ -182,10 +215,10 @@ class StateCodec:
             else:
                 raise StateError(
                     f"{where}: the state of series {name!r} is damaged ({len(value)} bytes, "
-                    f"{self._whole.itemsize} expected); start over: detector state reset"
+                    f"{self._whole.itemsize} expected); {remedy}"
                 )
-        columns, as_of = self._unpack(same, self._whole)
-        head_columns, head_as_of = self._unpack(foreign, self._fixed)
+        same, columns, as_of = self._unpack(same, self._whole)
+        foreign, head_columns, head_as_of = self._unpack(foreign, self._fixed)
         # The newest time is known, its values are not: the next tick begins a new run.
         head_columns["intake.values"] = np.full((len(foreign), self._fields), np.nan)
         return SavedPartition(
@@ -197,16 +230,26 @@ class StateCodec:
             {name: value[: self._fixed.itemsize] for name, value in (*same, *foreign)},
         )
 
+    def _of_this_version(self, value: bytes) -> bytes:
+        """A record of version 1, with nothing open that it did not know of."""
+        nothing = bytes(self._fixed.itemsize - self._first)
+        return bytes([VERSION]) + value[1 : self._first] + nothing + value[self._first :]
+
     def without_window(self, head: bytes) -> bytes:
         """The beginning of a record as a record of its own, which every model finds foreign."""
         return head[:1] + bytes(8) + head[9:]
 
     def _unpack(
-        self, records: Sequence[tuple[str, bytes]], dtype: np.dtype[Any]
-    ) -> tuple[dict[str, NDArray[Any]], Int64]:
+        self, records: list[tuple[str, bytes]], dtype: np.dtype[Any]
+    ) -> tuple[list[tuple[str, bytes]], dict[str, NDArray[Any]], Int64]:
+        """Without the series of which no tick was ever accepted: earlier versions kept them."""
         rows = np.frombuffer(b"".join(value for _, value in records), dtype)
+        seen = rows["intake.seen"]
+        if not seen.all():
+            rows = rows[seen]
+            records = [one for one, was in zip(records, seen.tolist(), strict=True) if was]
         names = [name for name in dtype.names or () if name in self._columns]
-        return {name: rows[name] for name in names}, rows["as_of"].astype(np.int64)
+        return records, {name: rows[name] for name in names}, rows["as_of"].astype(np.int64)
 
 
 def _series_name(key: bytes, where: str) -> str:

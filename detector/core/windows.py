@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
+from detector.core.blocks import first_of_groups
 from detector.core.slots import SlotColumns
+from detector.core.stretches import cut, stretches
 from detector.core.ticks import Bool, Float32, Int64
 
 
@@ -35,9 +36,7 @@ class Windows:
 
     def cut(self, which: slice | Int64) -> Float32:
         """Windows by position: (k, length, features) float32, a copy."""
-        features = self._layout.shape[1]
-        flat = _stretches(self._layout, self._length)[self._start[which]]
-        return flat.reshape(-1, self._length, features)
+        return cut(self._layout, self._start[which], self._length)
 
 
 class WindowStore:
@@ -63,43 +62,31 @@ class WindowStore:
             empty = np.empty((self.length, self._features), np.float32)
             return Windows(slot, restart, empty, slot, self.length)
         self.state.reserve(int(slot[-1]) + 1)
-        begins = np.flatnonzero(np.concatenate([[True], slot[1:] != slot[:-1]]))
-        ends = np.concatenate([begins[1:], [m]])
-        touched = slot[begins]
-        group = np.repeat(np.arange(len(begins)), ends - begins)
+        begins = first_of_groups(slot)
+        last = np.append(begins[1:], m) - 1
+        touched, each = slot[begins], np.arange(len(begins))
+        group = np.repeat(each, last - begins + 1)
+        position = np.arange(m)
 
         # Layout: for each series its history, then its new rows.
-        layout_row = np.arange(m) + (group + 1) * back
+        layout_row = position + (group + 1) * back
         layout = np.empty((m + len(begins) * back, self._features), np.float32)
         layout[layout_row] = features
-        _stretches(layout, back)[begins + np.arange(len(begins)) * back] = self.state["history"][
-            touched
-        ].reshape(len(touched), -1)
+        whole = stretches(layout, back)
+        whole[begins + each * back] = self.state["history"][touched].reshape(len(touched), -1)
 
         # Ticks since the last restart, counted from the restart or from the stored count.
-        anchor = np.zeros(m, np.int64)
-        marks = restart.copy()
-        marks[begins] = True
-        anchor[marks] = np.flatnonzero(marks)
-        anchor = np.maximum.accumulate(anchor)
-        base = np.where(restart, self._run_at_restart, self.state["run"][slot] + 1)
-        run = base[anchor] + (np.arange(m) - anchor)
+        run = position + (self.state["run"][touched] + 1 - begins)[group]
+        if restart.any():
+            anchor = np.where(restart, position, -1)
+            anchor = np.maximum.accumulate(anchor)
+            since = position - anchor + self._run_at_restart
+            run = np.where(anchor >= begins[group], since, run)
 
         full = run >= self.length
-        tick = np.flatnonzero(full & ((run - self.length) % self._stride == 0))
-
-        last = ends - 1
-        history = _stretches(layout, back)[layout_row[last] - back + 1]
+        closes = full if self._stride == 1 else full & ((run - self.length) % self._stride == 0)
+        tick = closes.nonzero()[0]
+        history = whole[layout_row[last] - back + 1]
         self.state["history"][touched] = history.reshape(len(touched), back, self._features)
         self.state["run"][touched] = run[last]
         return Windows(tick, ~full, layout, layout_row[tick] - back, self.length)
-
-
-def _stretches(layout: Float32, length: int) -> Float32:
-    """Every stretch of length rows as one flat row: a view, no copy."""
-    features = layout.shape[1]
-    return as_strided(
-        layout,
-        (len(layout) - length + 1, length * features),
-        (features * layout.itemsize, layout.itemsize),
-    )

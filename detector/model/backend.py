@@ -1,8 +1,8 @@
-"""Keras on TensorFlow, imported without TensorFlow's greetings.
+"""Keras on TensorFlow, imported without TensorFlow's greetings where the process is ours.
 
-TensorFlow writes start-up notes (CPU features, absent GPUs) straight to file descriptor 2,
-before any log level is heeded. They are no news to somebody who trains on a CPU, so the
-descriptor points elsewhere during the import; an ImportError still says what is missing.
+TensorFlow writes start-up notes (CPU features, absent GPUs) straight to file descriptor 2, before
+any log level is heeded, so the descriptor points elsewhere during the import; an ImportError
+still says what is missing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from detector.model import alone
 
 
 @contextmanager
@@ -25,13 +27,16 @@ def _quiet() -> Iterator[None]:
         os.close(saved)
 
 
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-with _quiet():
-    import keras
-    import tensorflow
+if alone.declared():
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    with _quiet():
+        import keras
+        import tensorflow
 
-    tensorflow.constant(0.0)  # the first operation greets too
+        tensorflow.constant(0.0)  # the first operation greets too
+else:
+    import keras
 
 __all__ = ["keras"]

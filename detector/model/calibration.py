@@ -15,10 +15,12 @@ Three things make a plain maximum-likelihood fit promise too much:
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy.stats import genpareto, kstest
 
-from detector.core.threshold import Tail
+from detector.core.thresholds.calibration import Tail
 from detector.core.ticks import Float32, Float64, Int64
 
 #: Shares tried, largest first (Siffer et al. 2017 use 2 % throughout), and the fewest excesses
@@ -28,10 +30,14 @@ FEWEST_EXCESSES = 50
 #: Good enough to look no further up the tail. High on purpose: extrapolating a slightly wrong
 #: fit by two orders of magnitude costs more than a few hundred excesses fewer.
 _P_VALUE = 0.5
+#: The most that is added to the shape. What is fitted is made of log(1 + evidence): evidence of
+#: normal windows is exponential, so its logarithm has a far lighter tail than the fit allows for;
+#: with a handful of clusters 1/k would move the threshold beyond anything that can ever happen.
+_MOST_DOUBT = 0.25
 
 
 def fit_tail(scores: Float32, position: Int64, *, length: int) -> Tail:
-    """The tail of n > FEWEST_EXCESSES scores.
+    """The tail of n scores, two at least.
 
     position: (n,) the first tick of each window, ascending; excesses whose windows share no
     tick belong to different clusters. length: ticks of a window.
@@ -40,7 +46,9 @@ def fit_tail(scores: Float32, position: Int64, *, length: int) -> Tail:
     ascending = np.sort(scores)
     counts = [c for c in (int(n * s) for s in TAIL_SHARES) if c >= FEWEST_EXCESSES]
     best: tuple[float, Tail] | None = None
-    for excesses in counts or [FEWEST_EXCESSES]:
+    # Of few scores a fifth, of hardly any a quarter: the best there is.
+    few = max(1, min(FEWEST_EXCESSES, max(n // 5, min(20, n // 4))))
+    for excesses in counts or [few]:
         start = float(ascending[n - excesses - 1])
         over = scores > start  # ties with the start carry no information on the shape
         clusters = 1 + int((np.diff(position[over]) >= length).sum())
@@ -53,14 +61,22 @@ def fit_tail(scores: Float32, position: Int64, *, length: int) -> Tail:
     return best[1]
 
 
+def in_evidence(tail: Tail) -> Tail:
+    """The tail of the evidence itself: exponential, a decade for each unit, whatever the numbers
+    behind it do."""
+    start = -math.log10(tail.excesses / tail.windows)
+    return Tail(start, 0.0, 1 / math.log(10), tail.excesses, tail.clusters, tail.windows)
+
+
 def _fit(above: Float64, start: float, n: int, clusters: int) -> tuple[float, Tail]:
     """(p-value of the plain fit, cautious tail) of the excesses above start."""
+    doubt = min(1 / clusters, _MOST_DOUBT)
     if len(above) < FEWEST_EXCESSES // 2 or np.ptp(above) == 0:
         # Hardly any spread: an exponential tail through the mean excess is the cautious fit.
         mean = float(above.mean()) if len(above) else max(abs(start), 1.0) * 1e-3
-        return 0.0, Tail(start, 1 / clusters, mean, max(len(above), 1), clusters, n)
+        return 0.0, Tail(start, doubt, mean, max(len(above), 1), clusters, n)
     shape, _, scale = genpareto.fit(above, floc=0)
     p_value = float(kstest(above, "genpareto", args=(shape, 0, scale)).pvalue)
     if shape < 0:
         shape, scale = 0.0, above.mean()
-    return p_value, Tail(start, float(shape) + 1 / clusters, float(scale), len(above), clusters, n)
+    return p_value, Tail(start, float(shape) + doubt, float(scale), len(above), clusters, n)

@@ -15,15 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from detector.core.engine import open_session
-from detector.core.scoring import CHUNK
+from detector.core.scaling import Scaling
 from detector.core.ticks import Float32, Int64
+from detector.engines import open_graph
 from detector.errors import ArtifactError, DataError
-from detector.model.architecture import Architecture
 from detector.model.backend import keras
 from detector.model.deadline import Deadline
 from detector.model.export import classifier_graph
-from detector.model.scaling import Scaling, apply_scaling
+from detector.model.family import Architecture
 from detector.model.weights import DenseWeights, LstmWeights
 
 
@@ -89,7 +88,7 @@ class ClassifierTraining:
         of the training windows stops the training; held_out only measures. seeded: begin with the
         encoder's weights, else with random ones. Raises DataError."""
         self._begin(seed, seeded=seeded)
-        windows, labels = apply_scaling(training[0], self._scaling), training[1]
+        windows, labels = self._scaling.apply(training[0]), training[1]
         order = np.random.default_rng(seed).permutation(len(labels))
         stopping = order[: len(order) // 5]
         history = self._fit(windows, labels, order[len(stopping) :], stopping)
@@ -156,10 +155,12 @@ class ClassifierTraining:
 
 def _said(graph: bytes, windows: Float32) -> Int64:
     """What the deployed graph itself says, not Keras. (n, length, features) -> (n,)"""
-    session = open_session(graph, threads=os.cpu_count() or 1)
+    opened = open_graph(graph, threads=os.cpu_count() or 1)
     parts = [
-        session.run(["probabilities"], {"windows": windows[start : start + CHUNK]})[0].argmax(1)
-        for start in range(0, len(windows), CHUNK)
+        opened.run(["probabilities"], {"windows": windows[start : start + opened.batch]})[0].argmax(
+            1
+        )
+        for start in range(0, len(windows), opened.batch)
     ]
     return np.concatenate([np.empty(0, np.int64), *parts])
 

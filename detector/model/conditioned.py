@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detector.model.architecture import Target
+from detector.model.family import Target
 from detector.model.graph import Graph
 from detector.model.weights import DecoderWeights, LstmWeights
 

@@ -8,6 +8,11 @@ Graph `scorer`: windows (n, length, features) float32 ->
         error_scale and added up with the targets' weights,
         where z = squash * asinh((x - center) / scale / squash)
     scaled_expectation (k, n, features): network(z), for the last k = expected_ticks of the window
+    last_errors (n, features): mean squared error of the last ticks alone, where that is another
+        (Architecture.last_ticks)
+    views (n, views): how strange the window is to each view (model/views); of every view the same
+        alone, NAME (n, 1), and what the features have to do with it, NAME.features (n, features);
+        of a memory what it remembers that is nearest, NAME.nearest (n, ticks, features), scaled
 Graph `encoder`: windows (n, steps, features) float32 of any number of steps, of which lengths (n,)
     int32 are valid -> encoding (n, units of the bottleneck): the state after the last valid one.
     What stands in the padding plays no part.
@@ -22,10 +27,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.model.architecture import Architecture, Target
+from detector.core.scaling import Scaling
 from detector.model.conditioned import decode_conditioned
+from detector.model.family import Architecture, Target
 from detector.model.graph import INT32, Graph, tensor
-from detector.model.scaling import Scaling
+from detector.model.views import add_views
+from detector.model.views.memory import Memory, Tick
+from detector.model.views.view import Seen, View
 from detector.model.weights import DecoderWeights, DenseWeights, LstmWeights, NetworkWeights
 
 #: Scales from the centre beyond which a value is as far as any.
@@ -37,6 +45,7 @@ def scorer_graph(
     network: NetworkWeights,
     scaling: Scaling,
     error_scale: NDArray[np.float64],
+    views: Sequence[View] = (),
 ) -> bytes:
     """The serialized graph `scorer` of the module's docstring. error_scale: (features,), or
     (targets, features) where there are several."""
@@ -44,10 +53,7 @@ def scorer_graph(
     graph = Graph()
     windows = _scale(graph, scaling, ticks=architecture.length)
     if not architecture.recurrent:
-        # A window of zeros beside them, dropped again below: for a single window ONNX Runtime
-        # takes other kernels, whose sums differ in the last bits from those among many.
-        company = graph.constant("one_window", [0, 0, 0, 1, 0, 0])
-        windows = graph.add("Pad", [windows, company], "in_company")
+        windows = _in_company(graph, windows)
     scaled = graph.add("Transpose", [windows], "scaled", perm=[1, 0, 2])
     if architecture.recurrent:
         bottleneck = _encode(graph, architecture, network, scaled)
@@ -72,13 +78,29 @@ def scorer_graph(
     else:
         graph.add("Identity", expected, "scaled_expectation")
         graph.add("Identity", errors, "errors")
+    outputs = [
+        tensor("errors", ["n", features]),
+        tensor("scaled_expectation", [architecture.expected_ticks, "n", features]),
+    ]
+    last = architecture.last_ticks
+    if last is not None:
+        _last_errors(graph, architecture, last)
+        outputs.append(tensor("last_errors", ["n", features]))
+    if views:
+        if architecture.recurrent:
+            windows = _in_company(graph, windows)
+        seen = Seen(windows, "errors", "last_errors", architecture.length, features)
+        add_views(graph, views, seen)
+        outputs.append(tensor("views", ["n", len(views)]))
+        outputs += [tensor(view.NAME, ["n", 1]) for view in views]
+        outputs += [tensor(f"{view.NAME}.features", ["n", features]) for view in views]
+        outputs += [
+            tensor(f"{view.NAME}.nearest", ["n", view.ticks, features])
+            for view in views
+            if isinstance(view, Memory | Tick)
+        ]
     return graph.serialized(
-        [tensor("windows", ["n", architecture.length, features])],
-        [
-            tensor("errors", ["n", features]),
-            tensor("scaled_expectation", [architecture.expected_ticks, "n", features]),
-        ],
-        "scorer",
+        [tensor("windows", ["n", architecture.length, features])], outputs, "scorer"
     )
 
 
@@ -149,6 +171,24 @@ def classifier_graph(
         [tensor("probabilities", ["n", len(dense.bias)])],
         "classifier",
     )
+
+
+def _in_company(graph: Graph, windows: str) -> str:
+    """A window of zeros behind them, dropped again from what comes of it: for a single window ONNX
+    Runtime takes other kernels, whose sums differ in the last bits from those among many."""
+    company = graph.constant("one_window", [0, 0, 0, 1, 0, 0])
+    return graph.add("Pad", [windows, company], "in_company")
+
+
+def _last_errors(graph: Graph, architecture: Architecture, ticks: int) -> None:
+    target = architecture.targets[-1]
+    squared = f"{target.name}.squared"
+    part = graph.ticks(squared, f"{target.name}.last", target.steps - ticks, ticks)
+    axis = graph.constant("time_axis", [0])
+    name = "last_errors" if architecture.recurrent else "last_errors_in_company"
+    graph.add("ReduceMean", [part, axis], name, keepdims=0)
+    if not architecture.recurrent:
+        graph.all_but_last(name, "last_errors", axis=0)
 
 
 def _scale(graph: Graph, scaling: Scaling, *, ticks: int) -> str:

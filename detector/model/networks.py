@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from detector.core.ticks import Float32
-from detector.model.architecture import Activation, Architecture, Target
 from detector.model.backend import keras
+from detector.model.family import Activation, Architecture, Target
 from detector.model.weights import DecoderWeights, DenseWeights, LstmWeights, NetworkWeights
 
 #: What stands for "no tick" in sequences for the encoder network: no scaled tick is that low.

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from detector.core.ticks import Float32, Float64
+from detector.core.scaling import Scaling
+from detector.core.ticks import Float32
 
 #: The interquartile range of a normal distribution, in standard deviations.
 IQR_OF_NORMAL = 1.349
-
-
-@dataclass(frozen=True, slots=True)
-class Scaling:
-    """x -> squash * asinh((x - center) / scale / squash); center, scale: (features,).
-
-    Linear around the centre, logarithmic far from it: a heavy tail stays in range and still
-    counts (inverse hyperbolic sine, Burbidge et al. 1988)."""
-
-    center: Float64
-    scale: Float64
-    squash: float
 
 
 def fit_scaling(rows: Float32, *, squash: float) -> tuple[Scaling, list[int]]:
@@ -40,9 +27,3 @@ def fit_scaling(rows: Float32, *, squash: float) -> tuple[Scaling, list[int]]:
     still = np.where(center == 0, 1.0, np.abs(center) / 10)
     scale = np.where(constant | (scale <= 0), still, scale)
     return Scaling(center, scale, squash), np.flatnonzero(constant).tolist()
-
-
-def apply_scaling(rows: Float32, scaling: Scaling) -> Float32:
-    """What the graph does to its input, for training. (..., features) -> the same shape."""
-    z: Float64 = (rows - scaling.center) / (scaling.scale * scaling.squash)
-    return (scaling.squash * np.arcsinh(z)).astype(np.float32)

@@ -1,14 +1,14 @@
 """From uninterrupted runs of features to a model directory: scale, fit, calibrate, export.
 
-The data is split by time in every series: the first part trains, the next stops the training
-(best weights kept) and gives the error scale, the last, which training never sees, calibrates
-the threshold.
+The data is split by time in every series: the first part trains the network, the next stops the
+training (best weights kept), and the network's errors are calibrated on both that and the last,
+which training never sees. Scaling, what errors are divided by, and the views take the whole
+history.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import tempfile
 import time
@@ -21,24 +21,28 @@ from typing import Any
 import numpy as np
 
 from detector.core.features import FeatureSet
-from detector.core.runs import RunCollector, WindowSet
-from detector.core.scoring import CHUNK, OnnxScorer, mean_score
-from detector.core.threshold import Tail
+from detector.core.runs import History, RunCollector, WindowSet, ticks_needed
+from detector.core.scaling import Scaling
+from detector.core.scorer import GraphScorer
+from detector.core.thresholds.calibration import Calibration
 from detector.core.ticks import Float32, Float64
+from detector.engines import open_graph
 from detector.errors import DataError
 from detector.model import networks
-from detector.model.architecture import Architecture
 from detector.model.backend import keras
-from detector.model.calibration import FEWEST_EXCESSES, fit_tail
 from detector.model.deadline import Deadline
+from detector.model.evidence import Network, calibrate
 from detector.model.export import encoder_graph, scorer_graph
-from detector.model.scaling import Scaling, apply_scaling, fit_scaling
+from detector.model.family import Architecture, contradiction
+from detector.model.scaling import fit_scaling
+from detector.model.views.view import spread_of_errors
 from detector.model.weights import NetworkWeights
 
 #: Rows that fit the scaling, windows that judge an epoch: more would change nothing.
 _SCALING_ROWS = 1_000_000
 _VALIDATION_WINDOWS = 20_000
-_FEWEST_CALIBRATION_WINDOWS = 10 * FEWEST_EXCESSES
+#: A network is fitted to, stopped by and calibrated on no fewer windows than these.
+_FEWEST_FITTING, _FEWEST_VALIDATING, _FEWEST_HELD_OUT = 64, 20, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class Recipe:
     batch_size: int
     learning_rate: float
     windows_per_epoch: int
+    steps_per_epoch: int
     validation_fraction: float
     calibration_fraction: float
     calibration_windows: int
@@ -75,8 +80,7 @@ class Trained:
 
     files: dict[str, bytes]
     manifest: dict[str, Any]
-    tail: Tail
-    calibration: Float32
+    calibration: Calibration
     constant_features: tuple[str, ...]
     held_out_error: float
     fitting_s: float
@@ -86,18 +90,29 @@ Progress = Callable[[int, float, float], None]  # epoch (from 1), training loss,
 
 
 def train(
-    runs: RunCollector, features: FeatureSet, recipe: Recipe, *, progress: Progress
+    runs: RunCollector,
+    features: FeatureSet,
+    recipe: Recipe,
+    *,
+    names: Sequence[str],
+    progress: Progress,
 ) -> Trained:
-    """Train, calibrate, export. Raises DataError if the data does not suffice."""
-    fractions = (
-        1 - recipe.validation_fraction - recipe.calibration_fraction,
-        recipe.validation_fraction,
-    )
-    fitting, validating, calibrating = runs.split(fractions, recipe.length)
-    _require_enough(fitting, validating, calibrating, recipe)
+    """Train, calibrate, export. names: of the series of the runs, in the order of their slots.
+    Raises DataError if the data does not suffice."""
+    wrong = contradiction(recipe.architecture)
+    if wrong is not None:
+        raise DataError(wrong)
+    held_out = recipe.validation_fraction, recipe.calibration_fraction
+    shares = (1 - sum(held_out), *held_out)
+    pieces = runs.series, runs.gaps
+    (fitting, validating, _), past = runs.split(shares[:2], recipe.length)
+    held = past.part(np.flatnonzero(past.held_out)).windows
+    _require_enough((fitting, held), (1 - sum(held_out), sum(held_out)), recipe.length, pieces)
+    if len(validating) < _FEWEST_VALIDATING:
+        validating = held  # a short history cannot spare two pieces
 
     keras.utils.set_random_seed(recipe.seed)
-    used = fitting.rows[_rows_of(fitting, _SCALING_ROWS)]
+    used = past.windows.rows[_rows_of(past.windows, _SCALING_ROWS)]
     scaling, constant = fit_scaling(used, squash=recipe.squash)
     if len(constant) == len(features.names):
         raise DataError(
@@ -105,41 +120,23 @@ def train(
             "there is nothing to learn; check the fields and the feature expressions"
         )
     architecture = recipe.architecture
-    flat = architecture.length * architecture.features
-    if not architecture.recurrent and min(architecture.units) >= flat:
-        raise DataError(
-            f"model.units: a layer of kind dense must be narrower than the window's {flat} numbers "
-            f"({architecture.length} ticks of {architecture.features} features)"
-        )
     network = networks.build_network(architecture)
     started_s = time.perf_counter()
     history = _fit(network, fitting, validating, scaling, recipe, progress)
     fitting_s = time.perf_counter() - started_s
 
     weights = networks.network_weights(network, architecture)
-    mean_errors = _mean_errors(architecture, weights, scaling, validating)
-    # A feature that is given back (almost) perfectly must not drown the others.
-    least = np.maximum(0.01 * np.median(mean_errors, axis=1, keepdims=True), 1e-4)
-    error_scale = np.maximum(mean_errors, least)
-    shares = np.array([target.weight for target in architecture.targets])
-    held_out_error = float(shares @ mean_errors.mean(axis=1))
-    calibrating = calibrating.sample(recipe.calibration_windows)
-    graph = scorer_graph(architecture, weights, scaling, error_scale)
-    scores = mean_score(_errors(graph, scaling, calibrating)).astype(np.float32)
-    tail = fit_tail(scores, calibrating.start, length=recipe.length)
-    scores.sort()
+    error_scale, mean_errors = _error_scale(architecture, weights, scaling, past, validating)
+    weights_of = np.array([target.weight for target in architecture.targets])
+    held_out_error = float(weights_of @ mean_errors.mean(axis=1))
+    finished = Network(architecture, weights, scaling, error_scale)
+    evidence = calibrate(finished, past, tuple(names), most=recipe.calibration_windows)
 
-    files = {
-        "scorer.onnx": graph,
-        "model.keras": _keras_file(network),
-        "calibration.npy": _npy(scores),
-    }
+    files = evidence.files() | {"model.keras": _keras_file(network)}
     if architecture.recurrent:
         files["encoder.onnx"] = encoder_graph(architecture, weights, scaling)
         files["encoder.keras"] = _keras_file(networks.build_encoder(network, architecture))
-    identity = hashlib.sha256(files["scorer.onnx"] + "\0".join(features.expressions).encode())
     manifest = {
-        "model_version": identity.hexdigest()[:16],
         "features": [
             {"name": n, "expression": e}
             for n, e in zip(features.names, features.expressions, strict=True)
@@ -147,24 +144,16 @@ def train(
         "fields": list(features.fields),
         "window": {"length": recipe.length},
         "model": architecture.to_json() | {"parameters": weights.parameters()},
-        "scaling": {
-            "center": scaling.center.tolist(),
-            "scale": scaling.scale.tolist(),
-            "squash": scaling.squash,
-            "constant_features": [features.names[i] for i in constant],
-        },
+        "scaling": scaling.to_json() | {"constant_features": [features.names[i] for i in constant]},
         "calibration": {
-            "windows": len(scores),
             "error_scale": architecture.by_target(error_scale),
-            "tail": tail.to_json(),
-            "score_mean": float(scores.mean()),
-            "score_max": float(scores[-1]),
-        },
+        }
+        | evidence.section(),
         "training": {
             "windows": {
                 "fitting": len(fitting),
                 "validating": len(validating),
-                "calibrating": len(calibrating),
+                "calibrating": len(evidence.scores),
             },
             "seed": recipe.seed,
             "epochs": len(history),
@@ -173,39 +162,29 @@ def train(
         },
         "libraries": {name: version(name) for name in ("tensorflow", "keras", "onnx", "numpy")},
     }
-    names = tuple(features.names[i] for i in constant)
-    return Trained(files, manifest, tail, scores, names, held_out_error, fitting_s)
+    unmoved = tuple(features.names[i] for i in constant)
+    calibration = Calibration(evidence.scores, evidence.tail, evidence.rehearsal)
+    return Trained(files, manifest, calibration, unmoved, held_out_error, fitting_s)
 
 
 def _require_enough(
-    fitting: WindowSet, validating: WindowSet, calibrating: WindowSet, recipe: Recipe
+    found: Sequence[WindowSet], shares: Sequence[float], length: int, pieces: tuple[int, int]
 ) -> None:
-    found = (
-        f"{len(fitting)} windows to train, {len(validating)} to validate, "
-        f"{len(calibrating)} to calibrate"
+    """found, shares: of the windows that train and of those held out; pieces: how many series there
+    are and how many gaps in them."""
+    wanted = (_FEWEST_FITTING, _FEWEST_HELD_OUT)
+    if all(len(windows) >= least for windows, least in zip(found, wanted, strict=True)):
+        return
+    series, gaps = pieces
+    needed = ticks_needed(wanted, shares, length, series=series, gaps=gaps)
+    whole = "one series needs" if series == 1 else f"{series} series need"
+    interrupted = f", gaps interrupt them {gaps} times" if gaps else ""
+    raise DataError(
+        f"too few uninterrupted ticks: {len(found[0])} windows to train and {len(found[1])} held "
+        f"out, at least {wanted[0]} and {wanted[1]} are needed; {whole} about {needed} ticks in "
+        f"all without a gap for windows of {length}{interrupted} (window.length_ticks, "
+        "window.max_gap_s, training.calibration_fraction)"
     )
-    if len(fitting) < recipe.batch_size or not len(validating):
-        shares = (
-            1 - recipe.validation_fraction - recipe.calibration_fraction,
-            recipe.validation_fraction,
-        )
-        needed = max(
-            (recipe.batch_size + recipe.length) / shares[0],
-            (recipe.length + 1) / shares[1],
-            (_FEWEST_CALIBRATION_WINDOWS + recipe.length) / recipe.calibration_fraction,
-        )
-        raise DataError(
-            f"too few uninterrupted ticks: {found}; one series needs about {round(needed)} ticks "
-            f"without a gap for windows of {recipe.length} (window.length, window.max_gap_s, "
-            "training.batch_size)"
-        )
-    if len(calibrating) < _FEWEST_CALIBRATION_WINDOWS:
-        needed = (_FEWEST_CALIBRATION_WINDOWS + recipe.length) / recipe.calibration_fraction
-        raise DataError(
-            f"too few held-out windows for a threshold: {found}, at least "
-            f"{_FEWEST_CALIBRATION_WINDOWS} are needed; give about {round(needed)} ticks or raise "
-            "training.calibration_fraction"
-        )
 
 
 def _rows_of(windows: WindowSet, most: int) -> slice | np.ndarray[Any, np.dtype[np.int64]]:
@@ -219,14 +198,19 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras ships no t
     def __init__(self, windows: WindowSet, recipe: Recipe) -> None:
         super().__init__()
         self._windows, self._architecture = windows, recipe.architecture
-        self._batch_size, self._per_epoch = recipe.batch_size, recipe.windows_per_epoch
+        # A short history is gone through in smaller batches, and several times an epoch.
+        self._batch_size = min(recipe.batch_size, max(16, len(windows) // 16))
+        least = recipe.steps_per_epoch * self._batch_size
+        self._per_epoch = max(min(len(windows), recipe.windows_per_epoch), least)
         self._random = np.random.default_rng(recipe.seed)
         self.on_epoch_end()
 
     def on_epoch_end(self) -> None:
         total = len(self._windows)
         if total <= self._per_epoch:
-            self._order = self._random.permutation(total)
+            rounds = -(-self._per_epoch // total)
+            shuffled = [self._random.permutation(total) for _ in range(rounds)]
+            self._order = np.concatenate(shuffled)[: self._per_epoch]
         else:
             # One window from each of per_epoch equal stretches: all times are seen each epoch.
             edges = np.linspace(0, total, self._per_epoch + 1).astype(np.int64)
@@ -265,7 +249,7 @@ def _fit(
     scaled = np.empty_like(fitting.rows)
     for start in range(0, len(scaled), _SCALING_ROWS):
         part = slice(start, start + _SCALING_ROWS)
-        scaled[part] = apply_scaling(fitting.rows[part], scaling)
+        scaled[part] = scaling.apply(fitting.rows[part])
     fitting = WindowSet(scaled, fitting.start, recipe.length)
     held_out = WindowSet(scaled, validating.start, recipe.length).sample(_VALIDATION_WINDOWS)
     judged = held_out.cut(slice(None))
@@ -293,32 +277,34 @@ def _fit(
     return history
 
 
-def _mean_errors(
-    architecture: Architecture, weights: NetworkWeights, scaling: Scaling, windows: WindowSet
-) -> Float64:
-    """Mean squared error of each scaled feature, (targets, features)."""
+def _error_scale(
+    architecture: Architecture,
+    weights: NetworkWeights,
+    scaling: Scaling,
+    past: History,
+    validating: WindowSet,
+) -> tuple[Float64, Float64]:
+    """What the errors of the scaled features are divided by, from the whole history, and their mean
+    on the windows that validate; both (targets, features)."""
     ones = np.ones((len(architecture.targets), architecture.features))
-    rows = []
+    whole = past.windows.sample(_VALIDATION_WINDOWS)
+    scales, means = [], []
     for i in range(len(architecture.targets)):
         # A prediction weight of 0 leaves the first target's error alone, of 1 the second's.
         alone = dataclasses.replace(architecture, prediction_weight=float(i))
         graph = scorer_graph(alone, weights, scaling, ones)
-        rows.append(_errors(graph, scaling, windows).mean(axis=0, dtype=np.float64))
-    return np.stack(rows)
+        scales.append(spread_of_errors(_errors(graph, scaling, whole)))
+        found = _errors(graph, scaling, validating.sample(_VALIDATION_WINDOWS))
+        means.append(found.mean(axis=0, dtype=np.float64))
+    return np.stack(scales), np.stack(means)
 
 
 def _errors(graph: bytes, scaling: Scaling, windows: WindowSet) -> Float32:
     """Errors of the deployed graph itself, not of Keras. (windows, features)"""
-    scorer = OnnxScorer(
-        graph,
-        threads=os.cpu_count() or 1,
-        center=scaling.center,
-        scale=scaling.scale,
-        squash=scaling.squash,
-    )
+    scorer = GraphScorer(open_graph(graph, threads=os.cpu_count() or 1), scaling)
     parts: Sequence[Float32] = [
-        scorer.errors(windows.cut(slice(start, start + CHUNK)))
-        for start in range(0, len(windows), CHUNK)
+        scorer.errors(windows.cut(slice(start, start + scorer.batch)))
+        for start in range(0, len(windows), scorer.batch)
     ]
     return np.concatenate(parts)
 
@@ -328,10 +314,3 @@ def _keras_file(network: keras.Model) -> bytes:
         path = Path(directory) / "model.keras"
         network.save(path)
         return path.read_bytes()
-
-
-def _npy(array: Float32) -> bytes:
-    with tempfile.TemporaryFile() as file:
-        np.save(file, array, allow_pickle=False)
-        file.seek(0)
-        return file.read()

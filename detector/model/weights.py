@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.model.architecture import Activation, Architecture
+from detector.model.family import Activation, Architecture
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,51 +4,43 @@ State is not written with every transaction: each series that changed is written
 interval, spread evenly over it. The watermark of each transaction says from where a restart must
 read again (the oldest change not yet written); it processes those ticks once more, silently, and
 stands where the last transaction stood. Each record of state says up to which offset it holds.
+The record of a series that was forgotten is deleted with the next transaction, which writes all
+that changed in its partition: a restart must not read again from before a series left, as its
+place (limits.max_series) would be free too early.
+
+A transaction ends some time after it was begun, and ticks are processed meanwhile. It writes the
+state of the moment when it begins; what changes after that is the next one's. If it fails, nothing
+of this is left: every partition is restored.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
-from detector.core.pipeline import Pipeline
+from detector.core.pipeline import BatchResult, Pipeline
+from detector.core.records import Message
 from detector.core.state import (
     VERSION,
     WATERMARK_KEY,
+    Deployment,
     SavedPartition,
     StateCodec,
     Watermark,
     series_key,
 )
-from detector.core.ticks import Bool, Int64, TickBatch
-from detector.transport.broker import Message
+from detector.core.ticks import Bool, Int64
+from detector.service.partitions import Partition, Partitions
 
 #: Spreads successive slots evenly over the interval (the golden ratio).
 _SPREAD = 0.6180339887498949
 _CLEAN = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """Who writes the state: another one must not go on with it."""
-
-    group: str
-    alerts: str
-
-
-@dataclass(slots=True)
-class _Partition:
-    """committed: up to where results are written. boundaries: (offset, event time) of the
-    commits from the oldest unsaved change on. windowless: state to write again without its
-    windows, as ticks that follow it are missing."""
-
-    committed: int
-    boundaries: deque[tuple[int, int | None]]
-    windowless: list[Message] = field(default_factory=list)
+#: Records of state in one transaction, but for the last of a partition: a client needs some
+#: twenty microseconds for each, and a transaction must not outlive its time.
+MOST_RECORDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +55,15 @@ class Restored:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What goes into one transaction, and what done() needs afterwards. by: what its watermarks
-    call it."""
+    """What goes into one transaction. moved: the partitions it moves, as they were held when it
+    began; by: what its watermarks call it."""
 
     state: list[Message]
     watermarks: list[Message]
+    moved: tuple[Partition, ...]
     positions: dict[int, int]
     needed_from: dict[int, int]
-    slots: Int64
     by: str
-    rewritten: tuple[int, ...]
 
     def state_bytes(self) -> int:
         return sum(len(m.value or b"") for m in (*self.state, *self.watermarks))
@@ -84,86 +75,65 @@ class Checkpoints:
     def __init__(
         self,
         pipeline: Pipeline,
+        partitions: Partitions,
         deployment: Deployment,
         *,
         interval_s: float,
     ) -> None:
         self.codec = StateCodec(pipeline)
-        self._pipeline, self._deployment = pipeline, deployment
+        self._pipeline, self._partitions, self._deployment = pipeline, partitions, deployment
         self._interval_s = interval_s
         self._process, self._made = uuid.uuid4().hex[:12], 0
-        self._partitions: dict[int, _Partition] = {}
         self._since = np.empty(0, np.int64)  # by slot: the commit before its change, or clean
-        self._of = np.empty(0, np.int64)  # by slot: its partition
-        self._as_of = np.empty(0, np.int64)  # by slot: what the restored state already holds
+        self._of = np.empty(0, np.int64)  # by slot: the partition of what changed
         self._written_s = 0.0
 
-    # -- partitions come and go
+    # -- series come, change and go
 
-    def begin(self, partition: int, *, position: int, committed: int, event_ns: int | None) -> None:
-        """A partition whose restored state stands at position, where its event time is
-        event_ns; the results up to committed are written."""
-        self._partitions[partition] = _Partition(committed, deque([(position, event_ns)]))
-
-    def restore(self, partition: int, saved: SavedPartition) -> Restored:
-        """Put the saved series of a partition that began into the pipeline. A series whose window
-        has a hole from now on (ticks were lost, or there is no room for it) is written again
-        without it in the next transaction: a later restart must not take it for whole."""
+    def restore(self, partition: Partition, saved: SavedPartition) -> Restored:
+        """Put the saved series of a partition into the pipeline. A series whose window has a hole
+        from now on (ticks were lost, or there is no room for it) is written again without it in
+        the next transaction: a later restart must not take it for whole."""
         resumed, warming, no_room = 0, 0, 0
-        inside = self._partitions[partition]
         for state, as_of, whole in (
             (saved.same, saved.same_as_of, True),
             (saved.foreign, saved.foreign_as_of, False),
         ):
-            if not state.series:
-                continue
-            slots = self._pipeline.restore(state)
+            slots = self._pipeline.restore(state, as_of)
             room = slots >= 0
-            self._reserve(int(slots.max()) + 1)
-            self._as_of[slots[room]] = as_of[room]
-            self._of[slots[room]] = partition
             resumed += int(room.sum()) if whole else 0
             warming += 0 if whole else int(room.sum())
             no_room += int((~room).sum())
             for i in np.flatnonzero(~room | saved.ticks_lost).tolist():
                 name = state.series[i][1]
                 head = self.codec.without_window(saved.heads[name])
-                inside.windowless.append(Message(series_key(name), head, partition=partition))
+                message = Message(series_key(name), head, partition=partition.number)
+                partition.windowless.append(message)
         return Restored(resumed, warming, no_room)
 
-    def forget(self, partition: int) -> None:
-        if self._partitions.pop(partition, None) is not None:
-            gone = self._of == partition
-            self._since[gone] = _CLEAN
-            self._as_of[gone] = 0
+    def clean(self, slots: Int64) -> None:
+        """Their series belong to another worker now."""
+        self._since[slots[slots < len(self._since)]] = _CLEAN
 
-    def forget_all(self) -> None:
-        self._partitions.clear()
-        self._since[:] = _CLEAN
-        self._as_of[:] = 0
-
-    # -- ticks
-
-    def held(self, batch: TickBatch) -> Bool:
-        """(n,) whether the restored state of its series holds a tick already."""
-        if len(batch) == 0:
-            return np.empty(0, np.bool_)
-        self._reserve(int(batch.slot.max()) + 1)
-        held: Bool = (batch.slot >= 0) & (batch.offset < self._as_of[np.maximum(batch.slot, 0)])
-        return held
-
-    def touch(self, slots: Int64) -> None:
-        """These series have changed."""
-        if len(slots) == 0:
+    def note(self, result: BatchResult) -> None:
+        """What a batch has changed."""
+        series = self._pipeline.stream.series
+        for one in result.forgotten:
+            self._partitions[one.partition].forgotten.add(one.name)
+            if one.slot < len(self._since):
+                self._since[one.slot] = _CLEAN
+        changed = result.changed
+        if len(changed) == 0:
             return
-        self._reserve(int(slots.max()) + 1)
-        for slot in slots[self._since[slots] == _CLEAN].tolist():
-            partition = self._pipeline.series.partition(slot)
-            self._since[slot] = self._partitions[partition].boundaries[-1][0]
-            self._of[slot] = partition
+        self._reserve(int(changed[-1]) + 1)
+        changed = changed[self._since[changed] == _CLEAN]
+        of = series.partitions_of(changed)
+        self._of[changed] = of
+        for number in np.unique(of).tolist():
+            self._since[changed[of == number]] = self._partitions[number].boundary
 
     def dirty(self) -> bool:
-        return bool((self._since != _CLEAN).any())
+        return bool((self._since != _CLEAN).any()) or any(p.forgotten for p in self._partitions)
 
     # -- transactions
 
@@ -171,81 +141,94 @@ class Checkpoints:
         """Whether changes wait although no transaction came along to take them."""
         return now_s - self._written_s >= self._interval_s and self.dirty()
 
-    def prepare(
-        self,
-        positions: Mapping[int, int],
-        *,
-        now_s: float,
-        flush: Iterable[int] = (),
-        exclude: Iterable[int] = (),
-    ) -> Checkpoint:
-        """State and watermarks of a transaction that moves to positions. flush: partitions of
-        which everything is written; exclude: those still being restored, which stay as they
-        are."""
+    def begin(self, *, now_s: float, flush: Iterable[int] = ()) -> Checkpoint:
+        """State and watermarks of a transaction that moves the partitions to where their work is
+        done: from now on that is in it, and is not pending, changed or forgotten any more. One at
+        a time. flush: partitions of which everything is written, beside those that series have
+        left. Those whose ticks come again stay as they are."""
+        moving = self._partitions.pending()
+        exclude = set(self._partitions.replaying)
+        deleted = [p for p in self._partitions if p.forgotten and p.number not in exclude]
+        flushed = {*flush, *(p.number for p in deleted)}
         changed = np.flatnonzero(self._since != _CLEAN)
         of = self._of[changed]
-        due = self._due(changed, now_s) | np.isin(of, list(flush))
+        due = self._due(changed, now_s) | np.isin(of, list(flushed))
         due &= ~np.isin(of, list(exclude))
-        slots = changed[due]
-        target = {p: s.committed for p, s in self._partitions.items()} | dict(positions)
-        moved = set(positions) | set(np.unique(of[due]).tolist())
-        as_of = np.array([target[p] for p in self._of[slots].tolist()], np.int64)
-
+        self._bound(due, changed, np.isin(of, list(flushed)))
+        slots, slots_of = changed[due], of[due]
         state = self._pipeline.snapshot(slots)
+        moved = sorted({*moving, *np.unique(slots_of).tolist(), *(p.number for p in deleted)})
+        target = {number: moving.get(number, self._partitions[number].written) for number in moved}
+        as_of = np.empty(len(slots), np.int64)
+        for number in moved:
+            as_of[slots_of == number] = target[number]
         messages = [
-            Message(series_key(name), value, partition=partition)
-            for (partition, name), value in zip(
+            Message(series_key(name), value, partition=number)
+            for (number, name), value in zip(
                 state.series, self.codec.encode(state, as_of), strict=True
             )
         ]
         self._made += 1
         identity = f"{self._process}-{self._made}"
         watermarks, needed_from = [], {}
-        for partition in sorted(moved):
-            unsaved = self._since[changed[~due & (of == partition)]]
-            needed = int(unsaved.min()) if len(unsaved) else target[partition]
-            needed_from[partition] = needed
-            mark = Watermark(
-                version=VERSION,
-                committed=target[partition],
-                needed_from=needed,
-                event_ns=self._event_ns(partition, needed, target[partition]),
-                group=self._deployment.group,
-                alerts=self._deployment.alerts,
-                model=self._pipeline.policy.model_version,
-                by=identity,
-            )
-            watermarks.append(Message(WATERMARK_KEY, mark.encode(), partition=partition))
+        for number in moved:
+            left = self._since[changed[~due & (of == number)]]
+            needed_from[number] = int(left.min()) if len(left) else target[number]
+            mark = self._mark(number, target[number], needed_from[number], identity)
+            watermarks.append(Message(WATERMARK_KEY, mark.encode(), partition=number))
         self._written_s = now_s
-        positions = {p: target[p] for p in moved}
-        rewritten = tuple(sorted(moved - set(exclude)))
+        rewritten = [self._partitions[number] for number in moved if number not in exclude]
         # First: a series that has ticks again is among the messages too, and the last one counts.
-        holes = [m for p in rewritten for m in self._partitions[p].windowless]
+        holes = [m for partition in rewritten for m in partition.windowless]
+        holes += [
+            Message(series_key(name), None, partition=partition.number)
+            for partition in deleted
+            for name in sorted(partition.forgotten)
+        ]
+        self._since[slots] = _CLEAN
+        for partition in rewritten:
+            partition.windowless.clear()
+        for partition in deleted:
+            partition.forgotten.clear()
+        for number in moved:
+            self._partitions[number].begin_move(target[number], self._pipeline.event_ns(number))
         return Checkpoint(
-            holes + messages, watermarks, positions, needed_from, slots, identity, rewritten
+            holes + messages,
+            watermarks,
+            tuple(self._partitions[number] for number in moved),
+            target,
+            needed_from,
+            identity,
         )
 
-    def done(self, checkpoint: Checkpoint) -> None:
-        """The transaction is committed."""
-        self._since[checkpoint.slots] = _CLEAN
-        for partition in checkpoint.rewritten:
-            self._partitions[partition].windowless.clear()
-        for partition, position in checkpoint.positions.items():
-            inside = self._partitions[partition]
-            inside.committed = position
-            boundary = (position, self._pipeline.event_ns(partition))
-            if inside.boundaries[-1][0] == position:
-                inside.boundaries[-1] = boundary
-            else:
-                inside.boundaries.append(boundary)
-            while inside.boundaries[0][0] < checkpoint.needed_from[partition]:
-                inside.boundaries.popleft()
+    def committed(self, checkpoint: Checkpoint) -> None:
+        """It is: the partitions it moved that are still held stand there."""
+        for partition in checkpoint.moved:
+            number = partition.number
+            partition.moved(
+                checkpoint.positions[number], needed_from=checkpoint.needed_from[number]
+            )
 
-    def _event_ns(self, partition: int, needed: int, target: int) -> int | None:
-        if needed == target:
-            return self._pipeline.event_ns(partition)
-        boundaries = self._partitions[partition].boundaries
-        return next(event_ns for offset, event_ns in boundaries if offset == needed)
+    def _bound(self, due: Bool, changed: Int64, flushed: Bool) -> None:
+        """Leave the newest changes for the next transaction where there are too many."""
+        wanted = np.flatnonzero(due & ~flushed)
+        if len(wanted) > MOST_RECORDS:
+            oldest_first = np.argsort(self._since[changed[wanted]], kind="stable")
+            due[wanted[oldest_first[MOST_RECORDS:]]] = False
+
+    def _mark(self, number: int, target: int, needed: int, identity: str) -> Watermark:
+        return Watermark(
+            version=VERSION,
+            committed=target,
+            needed_from=needed,
+            event_ns=self._pipeline.event_ns(number)
+            if needed == target
+            else self._partitions[number].clock_at(needed),
+            group=self._deployment.group,
+            alerts=self._deployment.alerts,
+            model=self._pipeline.primary.policy.model_version,
+            by=identity,
+        )
 
     def _due(self, slots: Int64, now_s: float) -> Bool:
         """Those whose turn came since the last transaction."""
@@ -264,4 +247,3 @@ class Checkpoints:
             more = max(more, len(self._since), 64)
             self._since = np.concatenate([self._since, np.full(more, _CLEAN)])
             self._of = np.concatenate([self._of, np.zeros(more, np.int64)])
-            self._as_of = np.concatenate([self._as_of, np.zeros(more, np.int64)])

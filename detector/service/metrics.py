@@ -7,7 +7,10 @@ subscribers see. Per-window histograms are fed whole arrays: no Python call per 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +29,19 @@ from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from detector import __version__
-from detector.core.alerts import Alert, Severity, State
-from detector.core.pipeline import KIND, SILENCE
+from detector.core.alerts import (
+    MODEL_DRIFT,
+    NEW_NORMAL,
+    RECONSTRUCTION,
+    SILENCE,
+    Alert,
+    Severity,
+    State,
+)
+from detector.core.rehearsal import Forecast
+from detector.core.scores import LARGEST, Acquaintance
+from detector.core.thresholds.deployed import Deployed
 from detector.core.ticks import REJECT_REASONS, Float64, Outcome
-
-# A _created series beside every counter would double the scrape.
-disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left it untyped
 
 _SECONDS = (
     50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 0.5,
@@ -39,7 +49,8 @@ _SECONDS = (
 )  # fmt: skip
 _WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 _SCORES = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 1024)
-STAGES = ("poll", "decode", "process", "commit")
+PERCENTILES = ("50", "90", "100")
+STAGES = ("poll", "decode", "process", "commit", "wait")
 
 
 class ArrayHistogram(Collector):
@@ -68,11 +79,49 @@ class ArrayHistogram(Collector):
         yield family
 
 
+class Stages:
+    """Time in each stage of the loop, on the clock and of the CPU: what a stage waits for is only
+    in the first. CPU time is that of the thread that is in the stage; threads of the engine
+    (limits.threads above 1) and of the Kafka client are in neither."""
+
+    def __init__(self, wall: Histogram, cpu: Counter) -> None:
+        self._wall, self._cpu = wall, cpu
+
+    def labels(self, stage: str) -> Stage:
+        return Stage(self._wall.labels(stage), self._cpu.labels(stage))
+
+
+class Stage:
+    def __init__(self, wall: Histogram, cpu: Counter) -> None:
+        self._wall, self._cpu = wall, cpu
+
+    @contextmanager
+    def time(self) -> Iterator[None]:
+        """Of what happens inside, also where it raises."""
+        began_s = time.thread_time()
+        try:
+            with self._wall.time():
+                yield
+        finally:
+            self._cpu.inc(time.thread_time() - began_s)
+
+
 class Metrics:
     """All metrics, with every label value there from the start."""
 
-    def __init__(self, registry: CollectorRegistry, *, process: bool = False) -> None:
-        """process: also expose memory, CPU and file descriptors of this process."""
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        alert_kind: str = RECONSTRUCTION,
+        process: bool = False,
+    ) -> None:
+        """alert_kind: of the model's alerts; process: also expose memory, CPU and file descriptors
+        of this process."""
+        # A _created series beside every counter would double the scrape. A default of the whole
+        # process: the daemon has one of its own.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left it untyped
+        self._lag_of: set[int] = set()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"detector_{name}", text, labels, registry=registry)
@@ -91,6 +140,18 @@ class Metrics:
         self.windows = counter("windows_scored_total", "Windows scored")
         self.alerts = counter("alerts_total", "Alert events committed", "kind", "severity", "state")
         self.dead_letters = counter("dead_letters_total", "Dead letters committed")
+        self.above = counter("windows_above_threshold_total", "Windows above the threshold")
+        self.not_finite = counter(
+            "windows_not_finite_total",
+            "Windows whose error was not finite: they count as strange as can be, and alert",
+        )
+        self.new_normals = counter(
+            "new_normals_total",
+            "Incidents that lasted so long that they are learned from (threshold.adaptive)",
+        )
+        self.forgotten = counter(
+            "forgotten_series_total", "Series not heard for limits.forget_after_s: they left"
+        )
         self.gaps = counter("gaps_total", "Gaps above window.max_gap_s: windows that began anew")
         self.transactions = counter(
             "transactions_total",
@@ -112,7 +173,12 @@ class Metrics:
             "lost_records_total", "Records deleted from the ticks topic before they were read"
         )
         self.rebalances = counter("rebalances_total", "Changes of the assigned partitions")
-        self.scoring = seconds("scoring_seconds", "Pipeline time of a poll with windows to score")
+        self.pipeline = seconds(
+            "pipeline_seconds", "Time of a poll's ticks in the pipeline, where there were windows"
+        )
+        self.scoring = seconds(
+            "scoring_seconds", "Deprecated, will go with version 0.3: detector_pipeline_seconds"
+        )
         self.batch = Histogram(
             "detector_batch_windows", "Windows of a poll", buckets=_WINDOWS, registry=registry
         )
@@ -120,25 +186,59 @@ class Metrics:
             "tick_to_alert_seconds",
             "From the broker's timestamp of the tick's record to the committed alert",
         )
-        self.processing = seconds("processing_seconds", "Time in each stage of the loop", "stage")
-        self.commit = seconds("commit_seconds", "Time of a transaction")
-        self.score = ArrayHistogram(
-            "detector_score", "Scores of windows; about 1 is normal", _SCORES, registry
+        self.processing = Stages(
+            seconds("processing_seconds", "Time in each stage of the loop", "stage"),
+            counter(
+                "processing_cpu_seconds_total",
+                "CPU time of the loop's thread in each stage",
+                "stage",
+            ),
         )
+        self.commit = seconds("commit_seconds", "Time of a transaction")
+        self.score = ArrayHistogram("detector_score", "Finite scores of windows", _SCORES, registry)
         self.lag = gauge(
             "consumer_lag_records", "Records in the topic not yet read", "topic", "partition"
         )
         self.last_tick = gauge("last_tick_timestamp_seconds", "Newest event time accepted")
         self.active_series = gauge("active_series", "Series with state")
+        self.max_series = gauge("max_series", "Series there is room for (limits.max_series)")
         self.warming_series = gauge("warming_series", "Series without a full window yet")
         self.open_alerts = gauge("open_alerts", "Alerts open now")
         self.threshold = gauge("threshold", "Score above which a window is anomalous")
+        self.budget = gauge(
+            "budget_ratio",
+            "Share of normal windows that may be above the threshold: as asked for, and as the "
+            "threshold stands (more where held-out windows carry no less); NaN: given by hand",
+            "of",
+        )
+        self.expected_alerts = gauge(
+            "expected_normal_alerts_per_day",
+            "Alerts to expect of normal data, a day and series; NaN: not known",
+        )
+        self.cold_series = gauge(
+            "cold_series",
+            "Series that are not known well yet: cannot_alert (threshold.cold_windows), or "
+            "shared_calibration, judged by the model's tail more than by their own",
+            "reason",
+        )
+        self.drift = gauge(
+            "model_drift_decades",
+            "How rare a usual window of a series is by the calibration (2: one in a hundred), "
+            "percentiles over the series",
+            "percentile",
+        )
+        self.drifted_series = gauge("drifted_series", "Series with an open alert model_drift")
         self.restore = gauge("state_restore_seconds", "Time the last restore of state took")
         self.ready = gauge("ready", "1 while joined, restored and with a model")
         self.progress = gauge(
             "loop_last_progress_timestamp_seconds", "When the loop last completed a round"
         )
         self.model = Info("detector_model", "The model in use", registry=registry)
+        self.engine = Info(
+            "detector_engine",
+            "What scores; why: not the one that was wanted first",
+            registry=registry,
+        )
         build = Info("detector_build", "This program", registry=registry)
         build.info({"version": __version__})
         if process:
@@ -151,9 +251,16 @@ class Metrics:
             self.rejected.labels(reason)
         for severity in Severity:
             for state in State:
-                self.alerts.labels(KIND, severity.name.lower(), state.name.lower())
-        for state in (State.OPENED, State.RESOLVED):
-            self.alerts.labels(SILENCE, Severity.WARNING.name.lower(), state.name.lower())
+                self.alerts.labels(alert_kind, severity.name.lower(), state.name.lower())
+        for kind in (SILENCE, MODEL_DRIFT, NEW_NORMAL):
+            for state in (State.OPENED, State.RESOLVED):
+                self.alerts.labels(kind, Severity.WARNING.name.lower(), state.name.lower())
+        for of in ("asked", "deployed"):
+            self.budget.labels(of)
+        for reason in ("cannot_alert", "shared_calibration"):
+            self.cold_series.labels(reason)
+        for percentile in PERCENTILES:
+            self.drift.labels(percentile)
         for result in ("committed", "aborted", "unknown"):
             self.transactions.labels(result)
         for result in ("resumed", "warming", "no_room"):
@@ -175,14 +282,49 @@ class Metrics:
             self.alerts.labels(
                 alert.kind, alert.severity.name.lower(), alert.state.name.lower()
             ).inc()
-            self.tick_to_alert.observe(max(0.0, committed_s - alert.received_ms / 1000))
+            if alert.received_ms >= 0:  # else the broker does not say when the tick came
+                self.tick_to_alert.observe(max(0.0, committed_s - alert.received_ms / 1000))
 
     def observe_scores(self, scores: Float64) -> None:
-        """Scores by tick; NaN (no window) is left out."""
+        """Scores by tick; NaN (no window) is left out, and what was not finite: it is counted
+        apart, and would be all of the sum."""
         scored = scores[~np.isnan(scores)]
         if len(scored):
-            self.score.observe(scored)
+            self.score.observe(scored[scored < LARGEST])
             self.batch.observe(len(scored))
+
+    def observe_pipeline(self, seconds: float) -> None:
+        """Of one poll."""
+        self.pipeline.observe(seconds)
+        self.scoring.observe(seconds)
+
+    def tell_threshold(self, deployed: Deployed, forecast: Forecast | None) -> None:
+        """What was asked for, what is deployed and what to expect of it."""
+        self.threshold.set(deployed.threshold)
+        self.budget.labels("asked").set(_number(deployed.asked))
+        self.budget.labels("deployed").set(_number(deployed.rate))
+        self.expected_alerts.set(_number(None if forecast is None else forecast.a_day))
+
+    def tell_acquaintance(self, known: Acquaintance) -> None:
+        self.cold_series.labels("cannot_alert").set(known.cold)
+        self.cold_series.labels("shared_calibration").set(known.borrowed)
+        for percentile in PERCENTILES:
+            value = np.percentile(known.drift, float(percentile)) if len(known.drift) else 0.0
+            self.drift.labels(percentile).set(float(value))
+
+    def lag_of(self, topic: str, partition: int, records: int) -> None:
+        self._lag_of.add(partition)
+        self.lag.labels(topic, str(partition)).set(records)
+
+    def forget_lag(self, topic: str, partition: int) -> None:
+        """Another worker reports it now."""
+        if partition in self._lag_of:
+            self._lag_of.remove(partition)
+            self.lag.remove(topic, str(partition))
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def metric_names() -> frozenset[str]:

@@ -10,19 +10,20 @@ means that somebody changed the one or the other.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from detector.core.state import (
     WATERMARK_KEY,
+    Deployment,
     SavedPartition,
     StateCodec,
     Watermark,
     decode_watermark,
 )
 from detector.errors import StateError
-from detector.service.checkpoint import Deployment
+from detector.service.partitions import Partition, Partitions
 from detector.transport.broker import Standing, StateReader, Worker
 
 _READ_S = 0.05
@@ -69,77 +70,71 @@ class Recovery:
     def __init__(
         self,
         worker: Worker,
+        partitions: Partitions,
         codec: StateCodec,
         policy: RecoveryPolicy,
         *,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._worker, self._codec, self._policy = worker, codec, policy
+        self._worker, self._partitions = worker, partitions
+        self._codec, self._policy = codec, policy
         self._monotonic_s = monotonic_s
-        self._waiting: set[int] = set()
         self._reader: StateReader | None = None
-        self._standing: dict[int, Standing] = {}
         self._since_s = 0.0
         self._read_s: float | None = None  # when everything there was had been read
 
-    @property
-    def waiting(self) -> frozenset[int]:
-        return frozenset(self._waiting)
-
-    def gain(self, partitions: Iterable[int]) -> None:
-        """Restore these too. What was under way starts again."""
-        self._waiting |= set(partitions)
-        self._restart()
-
-    def lose(self, partitions: Iterable[int]) -> None:
-        lost = self._waiting & set(partitions)
-        if lost:
-            self._waiting -= lost
-            self._restart()
+    def restart(self) -> None:
+        """Other partitions are to be restored now: what was under way starts again."""
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = None
+        self._read_s = None
+        for number in self._partitions.restoring:
+            self._partitions[number].standing = None
 
     def step(self) -> list[Recovered]:
         """Do a little. Returns the partitions that are restored by now."""
-        if not self._waiting:
+        waiting = self._partitions.restoring
+        if not waiting:
             return []
         now_s = self._monotonic_s()
         if self._reader is None:
-            self._reader = self._worker.read_state(sorted(self._waiting))
+            self._reader = self._worker.read_state(waiting)
             self._since_s = now_s
         if not self._reader.read(timeout_s=_READ_S):
             return []
         if self._read_s is None:
             self._read_s = now_s
-        unknown = sorted(self._waiting - self._standing.keys())
-        if unknown:
-            self._standing |= self._worker.standing(unknown)
-            if not self._standing.keys() >= self._waiting:
-                self._read_s = now_s  # a transaction of the last owner is open: it times out
-        finished = []
-        for partition in sorted(self._waiting & self._standing.keys()):
-            recovered = self._judge(partition, now_s)
-            if recovered is not None:
-                finished.append(recovered)
-        self._waiting -= {r.partition for r in finished}
-        if not self._waiting:
-            self._restart()
+        self._ask(waiting, now_s)
+        found = [self._judge(self._partitions[number], now_s) for number in waiting]
+        finished = [recovered for recovered in found if recovered is not None]
+        if len(finished) == len(waiting):
+            self.close()
         return finished
 
-    def close(self) -> None:
-        self._waiting.clear()
-        self._restart()
+    def _ask(self, waiting: list[int], now_s: float) -> None:
+        """Where those stand of which it is not known."""
+        unknown = [n for n in waiting if self._partitions[n].standing is None]
+        if unknown:
+            settled = self._worker.standing(unknown)
+            for number, standing in settled.items():
+                self._partitions[number].standing = standing
+            if len(settled) < len(unknown):
+                self._read_s = now_s  # a transaction of the last owner is open: it times out
 
-    def _restart(self) -> None:
+    def close(self) -> None:
         if self._reader is not None:
             self._reader.close()
         self._reader = None
-        self._standing = {}
         self._read_s = None
 
-    def _judge(self, partition: int, now_s: float) -> Recovered | None:
+    def _judge(self, held: Partition, now_s: float) -> Recovered | None:
         """How to go on; None while state and offset may yet come together."""
         assert self._reader is not None
+        partition, standing = held.number, held.standing
+        if standing is None:
+            return None
         policy, table = self._policy, self._reader.tables()[partition]
-        standing = self._standing[partition]
         where = f"{policy.topic}/{partition}"
         state = f"{policy.state_topic}/{partition}"
         patient = self._read_s is None or now_s - self._read_s < _SETTLE_S
@@ -148,7 +143,7 @@ class Recovery:
                 first = standing.first if policy.start == "earliest" else standing.end
                 return Recovered(partition, first, first, None, None, 0, self._since_s)
             if patient and standing.committed is not None:
-                self._standing.pop(partition)
+                held.standing = None
                 return None
             raise StateError(
                 f"{where}: the committed offset is {_shown(standing.committed)}, but {state} says "
@@ -167,7 +162,7 @@ class Recovery:
             )
         if policy.exactly_once and mark.committed != standing.committed:
             if patient:
-                self._standing.pop(partition)
+                held.standing = None
                 return None
             raise StateError(
                 f"{where}: the committed offset is {_shown(standing.committed)}, the state in "
@@ -181,7 +176,7 @@ class Recovery:
                 "been processed: was the topic deleted and created again, or cut off? To begin "
                 "with what is there: detector state reset --to earliest"
             )
-        return self._resume(partition, mark, standing, where, state, now_s)
+        return self._resume(partition, mark, standing, where, state)
 
     def _resume(
         self,
@@ -190,7 +185,6 @@ class Recovery:
         standing: Standing,
         where: str,
         state: str,
-        now_s: float,
     ) -> Recovered:
         assert self._reader is not None
         lost = max(0, standing.first - mark.committed)

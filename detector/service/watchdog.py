@@ -16,6 +16,7 @@ from detector.errors import EXIT_HUNG
 from detector.service.logs import event
 
 _LOOK_EVERY_S = 0.5
+_LAST_WORDS_S = 2.0
 
 
 class Watchdog:
@@ -39,6 +40,13 @@ class Watchdog:
         while not self._stopped.wait(_LOOK_EVERY_S):
             wrong = self._hung()
             if wrong is not None:
-                event("hung: this process ends, start it again", level=logging.CRITICAL, why=wrong)
+                # Whoever reads the log may hang too, and hold the loop with it.
+                last_words = threading.Thread(target=_say, args=(wrong,), daemon=True)
+                last_words.start()
+                last_words.join(_LAST_WORDS_S)
                 self._end(EXIT_HUNG)
                 return
+
+
+def _say(wrong: str) -> None:
+    event("hung: this process ends, start it again", level=logging.CRITICAL, why=wrong)

@@ -1,8 +1,9 @@
 """What the rest asks of a broker: protocols beside their two implementations.
 
 A Worker reads the ticks topic and commits; a Publisher writes; a Reader follows a topic. The
-guarantee of commit: alerts, dead letters, state and positions become visible together or not
-at all, and positions never pass what was polled.
+guarantee of a commit: alerts, dead letters, state and positions become visible together or not
+at all, and positions never pass what was polled. It is begun, and ends later: meanwhile the worker
+goes on polling, and partitions may come and go.
 
 A partition comes to a worker in three steps: changes() names it, read_state() and standing()
 tell what earlier workers left of it, start() begins to read it.
@@ -14,32 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from detector.core.codec import RecordBlock
-
-Headers = tuple[tuple[str, bytes], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """Something to write. partition: None lets the key decide."""
-
-    key: bytes | None
-    value: bytes | None
-    headers: Headers = ()
-    partition: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Something read, with where it stood."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
+from detector.core.records import Message, Record, RecordBlock
 
 
 @dataclass(slots=True)
@@ -99,12 +75,13 @@ class Worker(Protocol):
 
     def open(self, release: Release) -> None:
         """Connect and join. release is called, maybe from another thread while poll runs, with
-        partitions that are about to go to another worker, while a commit for them still counts.
-        Raises BrokerError."""
+        partitions that are about to go to another worker, while a commit for them still counts;
+        it may end the commit that is under way, and begin and end another. Raises BrokerError."""
 
-    def poll(self, *, max_records: int, timeout_s: float) -> list[RecordBlock]:
+    def poll(self, *, max_records: int, max_bytes: int, timeout_s: float) -> list[RecordBlock]:
         """Records of started partitions that follow the last poll, in order within each; [] if
-        none came in time. Raises TransactionError if release failed."""
+        none came in time. max_bytes: of their keys and values, about; one record may be larger.
+        Raises TransactionError if release failed."""
 
     def changes(self) -> tuple[frozenset[int], frozenset[int]]:
         """The partitions lost and gained since last asked. One may be in both: it was lost,
@@ -122,13 +99,22 @@ class Worker(Protocol):
         """The offset the next poll continues at, in a started partition."""
 
     def may_commit(self) -> bool:
-        """False while the workers share out the partitions anew: poll again first."""
+        """Whether a commit may begin: not while the workers share out the partitions anew. Poll
+        again first."""
 
-    def commit(
+    def begin_commit(
         self, outbox: Outbox, positions: Mapping[int, int], needed_from: Mapping[int, int]
     ) -> None:
-        """Write all of it and the next offset of each partition, in one transaction.
+        """Begin to write all of it and the next offset of each partition, in one transaction,
+        beside whatever is done next; one at a time: end_commit has told the end of the last.
+        Nothing of what is given may be changed any more.
         needed_from: by partition, the first tick that a restart would read again.
+
+        Raises TransactionError if none may begin: then only reopen may follow."""
+
+    def end_commit(self, *, timeout_s: float | None) -> float | None:
+        """How many seconds ago the transaction begun last was committed; None: it is still under
+        way, after timeout_s (None: wait as long as it takes). Once for each that was begun.
 
         Raises TransactionError if the outcome is not known to be good: then only reopen may
         follow. Raises FencedError if another process has taken over this worker's identity."""
@@ -145,7 +131,7 @@ class Worker(Protocol):
 
     def reopen(self) -> None:
         """After a TransactionError: replace what may be broken. All partitions held are lost
-        and gained again."""
+        and gained again. A commit that is under way ends first; what it came to is not told."""
 
     def close(self) -> None:
         """Leave. Uncommitted work is dropped."""
@@ -169,6 +155,12 @@ class Reader(Protocol):
 
     def at_end(self) -> bool:
         """Whether everything that was there has been read."""
+
+    def ends(self) -> dict[int, int]:
+        """The offset after the newest committed record of each partition. Asks the broker."""
+
+    def positions(self) -> dict[int, int]:
+        """The next offset to be read, in each partition."""
 
     def close(self) -> None: ...
 
@@ -214,6 +206,10 @@ class Broker(Protocol):
 
     def grow_state(self, topics: Topics) -> tuple[int, int]:
         """Give the state topic as many partitions as the ticks topic; (before, after)."""
+
+    def progress(self, topics: Topics) -> dict[int, Standing]:
+        """Where the group stands in every partition of the ticks topic; asked from beside it, while
+        workers run. Without the partitions that nobody knows of, or that are not settled."""
 
     def worker(self, topics: Topics) -> Worker: ...
 

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 
 import pytest
 
+from detector.core.records import Message
 from detector.errors import BrokerError, TransactionError
-from detector.transport.broker import Keeper, Message, Outbox, Standing
+from detector.transport.broker import Keeper, Outbox, Standing
 from tests.contracts.transports import (
     Transport,
     begin,
+    commit,
     outbox,
     publish_numbers,
     saved,
@@ -46,35 +48,35 @@ def test_state_is_what_was_committed_last_deletes_included(transport: Transport)
     with started(transport) as worker:
         assert state_of(worker, transport.partitions) == {p: {} for p in transport.partitions}
         several = [put(b"kept", b"1"), put(b"changed", b"1"), put(b"gone", b"1")]
-        worker.commit(Outbox(state=several), {}, {})
-        worker.commit(Outbox(state=[put(b"changed", b"2"), put(b"gone", None)]), {}, {})
+        commit(worker, Outbox(state=several), {}, {})
+        commit(worker, Outbox(state=[put(b"changed", b"2"), put(b"gone", None)]), {}, {})
         odd = [put(b"\x00\xff", bytes(range(256))), put(b"void", b"")]
-        worker.commit(Outbox(state=odd), {}, {})
+        commit(worker, Outbox(state=odd), {}, {})
         expected = {
             b"kept": b"1", b"changed": b"2", b"\x00\xff": bytes(range(256)), b"void": b"",
         }  # fmt: skip
         wait_state(worker, {0: expected})
     with started(transport) as worker:
         assert state_of(worker, [0]) == {0: expected}
-        worker.commit(Outbox(state=[put(b"gone", b"back")]), {}, {})
+        commit(worker, Outbox(state=[put(b"gone", b"back")]), {}, {})
         wait_state(worker, {0: expected | {b"gone": b"back"}})
 
 
 def test_a_watermark_is_state_that_is_written_last(transport: Transport) -> None:
     with started(transport) as worker:
         same_key = Outbox(state=[put(b"key", b"state")], watermarks=[put(b"key", b"watermark")])
-        worker.commit(same_key, {}, {})
+        commit(worker, same_key, {}, {})
         wait_state(worker, {0: {b"key": b"watermark"}})
 
 
 def test_state_is_kept_apart_by_partition(transport: Transport) -> None:
     with started(transport) as worker:
-        worker.commit(Outbox(state=[put(b"series", b"%d" % p, p) for p in (0, 1)]), {}, {})
+        commit(worker, Outbox(state=[put(b"series", b"%d" % p, p) for p in (0, 1)]), {}, {})
         both = {0: {b"series": b"0"}, 1: {b"series": b"1"}}
         if len(transport.partitions) > 1:
             wait_state(worker, both)
             assert state_of(worker, [1]) == {1: both[1]}
-            worker.commit(Outbox(state=[put(b"series", None, 1)]), {}, {})
+            commit(worker, Outbox(state=[put(b"series", None, 1)]), {}, {})
             wait_state(worker, {0: both[0], 1: {}})
         wait_state(worker, {0: both[0]})
 
@@ -88,12 +90,15 @@ def test_a_state_larger_than_one_fetch_is_read_whole(transport: Transport) -> No
             new = {key: b"new" + value for key, value in old.items() if key.endswith(b"7")}
             for table in (old, new):
                 items = [put(key, value, partition) for key, value in table.items()]
-                for at in range(0, len(items), 2000):
-                    worker.commit(Outbox(state=items[at : at + 2000]), {}, {})
+                for at in range(0, len(items), 500):
+                    commit(worker, Outbox(state=items[at : at + 500]), {}, {})
             expected[partition] = old | new
         # Let the last of it become visible, then read once.
-        worker.commit(
-            Outbox(watermarks=[put(b"watermark", b"1", p) for p in transport.partitions]), {}, {}
+        commit(
+            worker,
+            Outbox(watermarks=[put(b"watermark", b"1", p) for p in transport.partitions]),
+            {},
+            {},
         )
         wait_equal(
             lambda: {
@@ -113,14 +118,14 @@ def test_reading_ends_soon_although_the_log_ends_in_transactions_without_state(
     publish_numbers(transport, range(5))
     with started(transport) as worker:
         take(worker, 5)
-        worker.commit(outbox(b"good"), {0: 1}, {0: 1})
+        commit(worker, outbox(b"good"), {0: 1}, {0: 1})
         for position in (2, 3, 4):
             deleted = Outbox(state=[put(b"no such series", None)])
-            worker.commit(deleted, {0: position}, {0: position})
+            commit(worker, deleted, {0: position}, {0: position})
         bad = outbox(b"aborted")
         bad.watermarks.append(transport.unwritable())
         with pytest.raises(TransactionError):
-            worker.commit(bad, {0: 5}, {0: 5})
+            commit(worker, bad, {0: 5}, {0: 5})
         worker.reopen()
         for _ in range(2):
             began_s = time.monotonic()
@@ -131,7 +136,7 @@ def test_reading_ends_soon_although_the_log_ends_in_transactions_without_state(
 def test_a_reader_of_state_that_came_to_the_end_looks_again(transport: Transport) -> None:
     """The offsets may be visible before the state: whoever waits for it asks on."""
     with started(transport) as worker:
-        worker.commit(outbox(b"1"), {}, {})
+        commit(worker, outbox(b"1"), {}, {})
         wait_state(worker, {0: saved(b"1")})
         reader = worker.read_state([0])
         try:
@@ -154,7 +159,7 @@ def test_a_keeper_sees_where_every_partition_stands_and_its_state(transport: Tra
         assert keeper.tables() == {p: {} for p in transport.partitions}
     with started(transport) as worker:
         take(worker, 5)
-        worker.commit(outbox(b"1"), {0: 3}, {0: 2})
+        commit(worker, outbox(b"1"), {0: 3}, {0: 2})
     with keeping(transport) as keeper:
         assert keeper.standing() == untouched | {0: Standing(3, 0, 5)}
         empty: dict[int, dict[bytes, bytes]] = {p: {} for p in transport.partitions}
@@ -167,7 +172,7 @@ def test_a_keeper_replaces_state_and_positions_together(transport: Transport) ->
         take(worker, 5)
         work = outbox(b"1")
         work.state.append(put(b"gone", b"soon"))
-        worker.commit(work, {0: 4}, {0: 4})
+        commit(worker, work, {0: 4}, {0: 4})
     with keeping(transport) as keeper:
         keeper.replace([put(b"gone", None), put(b"watermark", b"mine")], {0: 2})
         wait_equal(lambda: keeper.standing()[0], Standing(2, 0, 5))
@@ -192,7 +197,7 @@ def test_a_keeper_replaces_nothing_while_a_worker_runs(transport: Transport) -> 
     publish_numbers(transport, range(5))
     with started(transport) as worker:
         take(worker, 5)
-        worker.commit(outbox(b"1"), {0: 3}, {0: 3})
+        commit(worker, outbox(b"1"), {0: 3}, {0: 3})
         with pytest.raises(BrokerError), keeping(transport) as keeper:
             keeper.replace([put(b"series", b"mine")], {0: 0})
     with keeping(transport) as keeper:
@@ -206,11 +211,11 @@ def test_a_refused_replacement_leaves_the_running_worker_at_work(transport: Tran
     publish_numbers(transport, range(5))
     with started(transport) as worker:
         take(worker, 5)
-        worker.commit(outbox(b"1"), {0: 3}, {0: 3})
+        commit(worker, outbox(b"1"), {0: 3}, {0: 3})
         with pytest.raises(BrokerError), keeping(transport) as keeper:
             keeper.replace([put(b"series", b"mine")], {0: 0})
-        worker.poll(max_records=1, timeout_s=0.1)
-        worker.commit(outbox(b"2"), {0: 5}, {0: 5})
+        worker.poll(max_records=1, max_bytes=10**7, timeout_s=0.1)
+        commit(worker, outbox(b"2"), {0: 5}, {0: 5})
         assert standing(worker, [0])[0].committed == 5
         wait_state(worker, {0: saved(b"2")})
 
@@ -220,7 +225,7 @@ def test_growing_the_state_of_a_topic_that_has_not_grown_changes_nothing(
 ) -> None:
     partitions = len(transport.partitions)
     with started(transport) as worker:
-        worker.commit(outbox(b"1"), {}, {})
+        commit(worker, outbox(b"1"), {}, {})
         wait_state(worker, {0: saved(b"1")})
     assert transport.broker().grow_state(transport.topics) == (partitions, partitions)
     with started(transport) as worker:

@@ -13,18 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from detector.core.codec import RecordBlock
-from detector.transport.broker import (
-    Broker,
-    Message,
-    Outbox,
-    Reader,
-    Record,
-    Release,
-    Standing,
-    Topics,
-    Worker,
-)
+from detector.core.records import Message, Record, RecordBlock
+from detector.transport.broker import Broker, Outbox, Reader, Release, Standing, Topics, Worker
 from detector.transport.embedded import EmbeddedBroker, EmbeddedSettings
 from detector.transport.kafka import KafkaBroker, KafkaSettings
 from tests.kafka_broker import KafkaBroker as KafkaNode
@@ -99,6 +89,7 @@ def kafka_transport(node: KafkaNode) -> Kafka:
         replication_factor=1,
         retry_timeout_s=20.0,
         max_poll_records=4096,
+        max_poll_bytes=10**7,
         exactly_once=True,
         security={},
     )
@@ -144,7 +135,7 @@ def gain(worker: Worker, partitions: Iterable[int]) -> frozenset[int]:
     deadline_s = time.monotonic() + DEADLINE_S
     while gained != wanted or not worker.ready():
         assert time.monotonic() < deadline_s, f"{set(wanted)} were not gained: {set(gained)}"
-        assert worker.poll(max_records=1, timeout_s=0.1) == []
+        assert worker.poll(max_records=1, max_bytes=10**7, timeout_s=0.1) == []
         gone, come = worker.changes()
         assert not come & gained, "gained twice"
         gained, lost = gained | come, lost | gone
@@ -168,13 +159,24 @@ def standing(worker: Worker, partitions: Iterable[int]) -> dict[int, Standing]:
     return found
 
 
+def commit(
+    worker: Worker,
+    outbox: Outbox,
+    positions: Mapping[int, int],
+    needed_from: Mapping[int, int] | None = None,
+) -> None:
+    """Return when it is committed. Every tick is needed from where it is, if nothing is said."""
+    worker.begin_commit(outbox, positions, positions if needed_from is None else needed_from)
+    assert worker.end_commit(timeout_s=None) is not None
+
+
 def take(worker: Worker, records: int, *, max_records: int = 1000) -> list[RecordBlock]:
     """Polls until that many records came; fails if they do not, or if there are more."""
     deadline_s = time.monotonic() + DEADLINE_S
     blocks: list[RecordBlock] = []
     while sum(map(len, blocks)) < records:
         assert time.monotonic() < deadline_s, f"{records} records did not come: {blocks}"
-        blocks += worker.poll(max_records=max_records, timeout_s=0.2)
+        blocks += worker.poll(max_records=max_records, max_bytes=10**7, timeout_s=0.2)
     assert sum(map(len, blocks)) == records
     return blocks
 
@@ -187,13 +189,19 @@ def offsets(blocks: list[RecordBlock], partition: int = 0) -> list[int]:
     return [offset for b in blocks if b.partition == partition for offset in b.offsets]
 
 
-def state_of(worker: Worker, partitions: Iterable[int], *, timeout_s: float = 30.0) -> Tables:
-    """What a fresh look finds; fails if the look has no end."""
+def state_of(worker: Worker, partitions: Iterable[int], *, timeout_s: float = 120.0) -> Tables:
+    """What a fresh look finds; fails, and says how far it came, if the look has no end."""
     reader = worker.read_state(list(partitions))
-    deadline_s = time.monotonic() + timeout_s
+    began_s = time.monotonic()
+    took_s: list[float] = []
     try:
         while not reader.read(timeout_s=0.1):
-            assert time.monotonic() < deadline_s, f"the state has no end within {timeout_s:g} s"
+            took_s.append(time.monotonic() - began_s - sum(took_s))
+            found = {p: len(table) for p, table in reader.tables().items()}
+            assert sum(took_s) < timeout_s, (
+                f"the state has no end within {timeout_s:g} s: {found} found in {len(took_s)} "
+                f"reads, the longest of {max(took_s):.1f} s"
+            )
         return {p: dict(t) for p, t in reader.tables().items()}
     finally:
         reader.close()

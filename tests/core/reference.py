@@ -10,13 +10,15 @@ import hashlib
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from detector.core.alerts import AlertPolicy
-from detector.core.pipeline import Pipeline, PipelinePolicy
+from detector.core.episodes import AlertPolicy
+from detector.core.forgetting import LINES
+from detector.core.pipeline import Pipeline
 from detector.core.ticks import Float32, Outcome, TickBatch
+from tests.core.making import Rules
 
 FLOAT32_LIMIT = float(np.finfo(np.float32).max) / 4
 
@@ -98,8 +100,9 @@ class Event:
     time_ns: int
     opened_ns: int
     received_ms: int
-    score: float
+    score: float | None
     peak: float
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +126,10 @@ class LifecycleReference:
     severity: str | None = None
     peak: float = 0.0
     _below: int = 0
+    _above_ns: int = 0
     _exceeded: deque[bool] = field(default_factory=deque)
 
-    def feed(self, score: float) -> tuple[str, str, float] | None:
+    def feed(self, score: float, time_ns: int = 0) -> tuple[str, str, float] | None:
         """(state, severity, peak) if this window changes something."""
         policy, threshold = self.policy, self.threshold
         exceeds = score > threshold
@@ -134,6 +138,8 @@ class LifecycleReference:
         while len(self._exceeded) > policy.of_last:
             self._exceeded.popleft()
         self._below = self._below + 1 if score <= threshold * policy.resolve_ratio else 0
+        if not self._below:
+            self._above_ns = time_ns
         if self.severity is None:
             if exceeds and sum(self._exceeded) >= policy.open_after:
                 self.severity = "CRITICAL" if critical else "WARNING"
@@ -141,7 +147,8 @@ class LifecycleReference:
                 return "OPENED", self.severity, self.peak
             return None
         self.peak = max(self.peak, score)
-        if self._below >= policy.resolve_after:
+        quiet = time_ns - self._above_ns >= policy.quiet_ns
+        if self._below >= policy.resolve_after and quiet:
             was, peak = self.severity, self.peak
             self.severity, self.peak = None, 0.0
             return "RESOLVED", was, peak
@@ -168,7 +175,7 @@ class DetectorReference:
 
     def __init__(
         self,
-        policy: PipelinePolicy,
+        policy: Rules,
         features: FeatureModel,
         errors: Callable[[Float32], Float32],
     ) -> None:
@@ -177,19 +184,26 @@ class DetectorReference:
         self.event_ns: dict[int, int] = {}
 
     def feed(self, tick: Tick) -> Verdict:
-        policy, name = self.policy, (tick.partition, tick.series)
-        if name not in self.series:
-            if len(self.series) == policy.max_series:
-                return Verdict(Outcome.REJECTED, reason="series_limit")
-            lifecycle = LifecycleReference(policy.alerts, policy.threshold)
-            self.series[name] = _Series(lifecycle)
-        state = self.series[name]
+        policy = self.policy
         if not self.features.usable(tick.values):
             return Verdict(Outcome.REJECTED, reason="not_finite")
         if policy.max_future_s is not None and tick.received_ms >= 0:
             ahead_ms = tick.time_ns // 10**6 - tick.received_ms
             if ahead_ms > math.floor(policy.max_future_s * 1000):
                 return Verdict(Outcome.REJECTED, reason="far_future")
+        before_ns = self.event_ns.get(tick.partition)
+        verdict = self._usable(tick)
+        return replace(verdict, events=(*verdict.events, *self._forget(tick, before_ns)))
+
+    def _usable(self, tick: Tick) -> Verdict:
+        policy, name = self.policy, (tick.partition, tick.series)
+        if name not in self.series:
+            if len(self.series) == policy.max_series:
+                silences = self._silences(None, tick)
+                return Verdict(Outcome.REJECTED, events=silences, reason="series_limit")
+            lifecycle = LifecycleReference(policy.alerts, policy.threshold)
+            self.series[name] = _Series(lifecycle)
+        state = self.series[name]
         before = state.newest
         if before is not None:
             if tick.time_ns < before.time_ns:
@@ -217,7 +231,7 @@ class DetectorReference:
         return Verdict(Outcome.SCORED, score, window[0], events)
 
     def _of_score(self, state: _Series, tick: Tick, score: float) -> tuple[Event, ...]:
-        change = state.lifecycle.feed(score)
+        change = state.lifecycle.feed(score, tick.time_ns)
         if change is None:
             return ()
         identity = self._identity(tick, tick.series, "reconstruction_error")
@@ -242,14 +256,60 @@ class DetectorReference:
             ),
         )
 
-    def _silences(self, state: _Series, tick: Tick) -> tuple[Event, ...]:
-        """An accepted tick is heard; it may show that others have not been for too long."""
+    def _forget(self, tick: Tick, before_ns: int | None) -> tuple[Event, ...]:
+        """Where the clock passes a line, the series that were not heard for long leave."""
+        if self.policy.forget_after_s is None or before_ns is None:
+            return ()
+        limit_ns = round(self.policy.forget_after_s * 1e9)
+        step_ns, now_ns = max(1, limit_ns // LINES), self.event_ns[tick.partition]
+        if now_ns // step_ns == before_ns // step_ns:
+            return ()
+        events = []
+        for (partition, name), state in sorted(self.series.items()):
+            if partition != tick.partition or state.heard_ns is None:
+                continue
+            if now_ns - state.heard_ns <= limit_ns:
+                continue
+            del self.series[partition, name]
+            if state.lifecycle.severity is not None:
+                events.append(self._last_word(state, tick, name, "reconstruction_error"))
+            if state.silence_id is not None:
+                events.append(self._last_word(state, tick, name, "silence"))
+        return tuple(events)
+
+    def _last_word(self, state: _Series, tick: Tick, name: str, kind: str) -> Event:
+        identity = self._identity(tick, name, f"{kind}/forgotten")
+        if kind == "silence":
+            silence = self._of_silence(state, tick, name, self.event_ns[tick.partition], "RESOLVED")
+            return replace(silence, id=identity, reason="forgotten")
+        assert state.lifecycle.severity is not None
+        return Event(
+            id=identity,
+            alert_id=state.alert_id,
+            kind=kind,
+            state="RESOLVED",
+            severity=state.lifecycle.severity,
+            series=name,
+            partition=tick.partition,
+            offset=tick.offset,
+            index=tick.index,
+            time_ns=tick.time_ns,
+            opened_ns=state.opened_ns,
+            received_ms=tick.received_ms,
+            score=None,
+            peak=state.lifecycle.peak,
+            reason="forgotten",
+        )
+
+    def _silences(self, state: _Series | None, tick: Tick) -> tuple[Event, ...]:
+        """An accepted tick is heard; it may show that others have not been for too long. state:
+        None where there was no room for its series."""
         partition = tick.partition
         now_ns = max(tick.time_ns, self.event_ns.get(partition, tick.time_ns))
         self.event_ns[partition] = now_ns
         found: dict[str, Event] = {}
         if self.policy.silence_s is not None:
-            if state.silence_id is not None:
+            if state is not None and state.silence_id is not None:
                 found[tick.series] = self._of_silence(state, tick, tick.series, now_ns, "RESOLVED")
                 state.silence_id = None
             for (where, name), other in self.series.items():
@@ -261,7 +321,8 @@ class DetectorReference:
                     other.silence_id = self._identity(tick, name, "silence")
                     other.silent_since_ns = tick.time_ns
                     found[name] = self._of_silence(other, tick, name, now_ns, "OPENED")
-        state.heard_ns = now_ns
+        if state is not None:
+            state.heard_ns = now_ns
         return tuple(found[name] for name in sorted(found))
 
     def _of_silence(self, state: _Series, tick: Tick, name: str, now_ns: int, change: str) -> Event:
@@ -292,10 +353,9 @@ class DetectorReference:
 
 def batch_of(pipeline: Pipeline, ticks: Sequence[Tick]) -> TickBatch:
     """Ticks as the columns a pipeline takes."""
-    slots = [int(pipeline.series.slots(t.partition, [t.series])[0]) for t in ticks]
-    fields = len(pipeline.features.fields)
+    fields = len(pipeline.primary.features.fields)
     return TickBatch(
-        slot=np.array(slots, np.int64),
+        series=[t.series for t in ticks],
         time_ns=np.array([t.time_ns for t in ticks], np.int64),
         values=np.array([t.values for t in ticks], np.float64).reshape(len(ticks), fields),
         partition=np.array([t.partition for t in ticks], np.int32),

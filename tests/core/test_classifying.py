@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.artifact import Artifact, load_artifact
+from detector.build import make_pipeline
 from detector.config import Config, parse_config
 from detector.core.alerts import Alert, State
-from detector.core.slots import SeriesTable
 from detector.core.ticks import TickBatch
 from detector.errors import ArtifactError
-from detector.lab.classify import save_classifier
-from detector.service.wiring import make_pipeline
+from detector.model.directory import Artifact, load_artifact
+from detector.offline.classify import save_classifier
 from tests.artifacts import make_artifact, with_classifier
 
 LENGTH, TICKS = 6, 300
@@ -31,7 +30,7 @@ def config() -> Config:
     return parse_config(
         {
             "features": {"x": "x", "y": "y"},
-            "window": {"length": LENGTH, "silence_s": 50},
+            "window": {"length_ticks": LENGTH, "silence_s": 50},
             "threshold": {"method": "fixed", "value": 1.5},
             "alerts": {"open_after": 1, "of_last": 1, "resolve_after": 2},
         }
@@ -47,18 +46,17 @@ def alerts(artifact: Artifact, *, ticks_a_batch: int) -> list[Alert]:
     found = []
     for start in range(0, TICKS, ticks_a_batch):
         rows = np.arange(start, min(start + ticks_a_batch, TICKS))
-        found += pipeline.process(batch(pipeline.series, names, values, rows)).alerts
+        found += pipeline.process(batch(names, values, rows)).alerts
     return found
 
 
 def batch(
-    series: SeriesTable,
     names: list[str],
     values: np.ndarray[tuple[int, int], np.dtype[np.float64]],
     rows: np.ndarray[tuple[int], np.dtype[np.int64]],
 ) -> TickBatch:
     return TickBatch(
-        slot=series.slots(0, [names[i] for i in rows.tolist()]),
+        series=[names[i] for i in rows.tolist()],
         time_ns=rows * 10**9,
         values=values[rows],
         partition=np.zeros(len(rows), np.int32),
@@ -88,8 +86,7 @@ def test_neither_the_end_of_an_episode_nor_silence_looks_like_a_fault(artifact: 
 
 
 def test_a_classifier_that_does_not_fit_its_manifest_is_refused(artifact: Artifact) -> None:
-    assert artifact.classifier is not None
-    save_classifier(artifact, artifact.classifier, {"classes": CLASSES[:2]})
+    save_classifier(artifact, artifact.files["classifier.onnx"], {"classes": CLASSES[:2]})
     with pytest.raises(ArtifactError, match=r"classifier\.onnx: windows, features and classes"):
         make_pipeline(config(), load_artifact(artifact.path))
     save_classifier(artifact, b"no graph", {"classes": CLASSES})
@@ -98,7 +95,6 @@ def test_a_classifier_that_does_not_fit_its_manifest_is_refused(artifact: Artifa
 
 
 def test_teaching_again_gives_the_version_of_what_was_taught(artifact: Artifact) -> None:
-    assert artifact.classifier is not None
-    again = save_classifier(artifact, artifact.classifier, {"classes": CLASSES})
+    again = save_classifier(artifact, artifact.files["classifier.onnx"], {"classes": CLASSES})
     assert again == artifact.version
     assert with_classifier(artifact, CLASSES, seed=1).version != artifact.version

@@ -15,12 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from detector.core.alerts import Alert, AlertPolicy, LikelyFault, Severity, State
-from detector.core.cloudevents import CONTENT_TYPE, TYPE_PREFIX, encode_alert, rfc3339
+from detector.core.alerts import FORGOTTEN, Alert, LikelyFault, Severity, State
+from detector.core.cloudevents import CONTENT_TYPE, TYPE_PREFIX, decode_alert, encode_alert
+from detector.core.episodes import AlertPolicy
+from detector.core.moments import rfc3339
 from detector.core.ticks import Float32
+from tests.core.agreeing import make_pipeline, make_policy
 from tests.core.reference import LOOKING_BACK, Tick, batch_of
 from tests.core.streams import streams
-from tests.core.test_pipeline import make_pipeline, make_policy
 
 NOW_NS = 1_700_000_000_123_456_789
 _LIMIT = 2**63 - 1
@@ -131,6 +133,8 @@ def test_the_schema_refuses_what_it_does_not_know() -> None:
     assert not validator().is_valid(event | {"extra": 1})
     assert not validator().is_valid(event | {"data": event["data"] | {"extra": 1}})
     assert not validator().is_valid(event | {"data": event["data"] | {"score": None}})
+    assert not validator().is_valid(event | {"data": event["data"] | {"reason": "forgotten"}})
+    assert not validator().is_valid(event | {"data": event["data"] | {"kind": "other"}})
 
 
 _FINITE = st.floats(0, 1e300)
@@ -176,15 +180,42 @@ def test_any_finite_alert_is_valid(
     assert event["data"]["score"] == score
     assert event["data"]["features"] == names
     np.testing.assert_allclose(event["data"]["observed"], window, rtol=1e-6, atol=1e-44)
+    assert_read_back(event)
 
 
-@pytest.mark.parametrize(
-    "received_ms",
-    [-1, 0, -30_610_224_000_001, -(2**63), 253402300800000, 1700000000000000, 2**63 - 1],
-)
+def assert_read_back(event: dict[str, Any]) -> None:
+    """What is read and written again is the same, to the last digit."""
+    read = decode_alert(json.dumps(event).encode())
+    again = encode_alert(read.alert, source=read.source, detected_ns=read.detected_ns)
+    assert json.loads(again) == event
+
+
+@pytest.mark.parametrize("received_ms", [0, 253402300800000, 1700000000000000, 2**63 - 1])
 def test_a_record_stamped_with_a_strange_time_still_alerts(received_ms: int) -> None:
-    """A producer may stamp a record as it likes: microseconds, -1 for none."""
+    """A producer may stamp a record as it likes: microseconds, say."""
     assert encoded(make_alert(received_ms=received_ms))["data"]["received_time"]
+
+
+@pytest.mark.parametrize("received_ms", [-1, -30_610_224_000_001, -(2**63)])
+def test_a_record_that_was_not_stamped_says_so(received_ms: int) -> None:
+    assert encoded(make_alert(received_ms=received_ms))["data"]["received_time"] is None
+
+
+def test_the_end_of_a_forgotten_series_has_a_reason_and_no_window() -> None:
+    nothing = np.empty((0, 2), np.float32)
+    gone: dict[str, Any] = {"state": State.RESOLVED, "reason": FORGOTTEN, "contributions": {}}
+    gone |= {"observed": nothing, "expected": nothing}
+    event = encoded(make_alert(score=None, **gone))
+    assert (event["data"]["reason"], event["data"]["score"]) == ("forgotten", None)
+    encoded(make_alert(kind="silence", score=60.0, **gone))
+    assert not validator().is_valid(
+        event | {"data": event["data"] | {"state": "opened", "score": 1.0}}
+    )
+
+
+def test_what_a_network_expects_beyond_all_numbers_is_null() -> None:
+    window = np.array([[1.0, np.nan], [2.0, 3.0]], np.float32)
+    assert encoded(make_alert(expected=window))["data"]["expected"] == [[1.0, None], [2.0, 3.0]]
 
 
 @given(ticks=streams())
@@ -194,6 +225,7 @@ def test_every_alert_of_the_pipeline_is_valid(ticks: list[Tick]) -> None:
     pipeline = make_pipeline(policy, "looking back")
     for alert in pipeline.process(batch_of(pipeline, ticks)).alerts:
         event = encoded(alert)
+        assert_read_back(event)
         assert event["data"]["features"] == list(LOOKING_BACK.expressions)
         assert sum(event["data"]["contributions"].values()) == pytest.approx(1)
         assert math.isfinite(event["data"]["score"])
@@ -213,3 +245,26 @@ def test_the_likely_fault_is_told_where_it_is_known() -> None:
     assert "fault" not in encoded(make_alert())["data"]
     event = encoded(make_alert(fault=LikelyFault("spike", 0.25)))
     assert event["data"]["fault"] == {"kind": "spike", "probability": 0.25}
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=300)
+def test_any_bytes_are_an_alert_or_refused(data: st.DataObject) -> None:
+    event = encoded(make_alert(fault=LikelyFault("spike", 0.5)))
+    for _ in range(data.draw(st.integers(0, 3))):
+        part = event["data"] if event["data"] and data.draw(st.booleans()) else event
+        part[data.draw(st.sampled_from(sorted(part)))] = data.draw(_JSON)
+        if not isinstance(event["data"], dict):
+            break
+    value = data.draw(st.just(json.dumps(event).encode()) | st.binary(max_size=20))
+    try:
+        decode_alert(value)
+    except ValueError:
+        return

@@ -4,79 +4,31 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.core.codec import Codec, RecordBlock, TickFormat, TimestampUnit, parse_time
-from detector.core.slots import SeriesTable
-from detector.core.ticks import REJECT_REASONS, Reject, TickBatch
+from detector.core.moments import parse_moment
+from detector.core.records import RecordBlock
+from detector.core.ticks import REJECT_REASONS, Reject
+from tests.core.decoding import (
+    FIELDS,
+    FORMATS,
+    LIMIT,
+    FormatName,
+    encode,
+    flat,
+    good,
+    make_block,
+    make_codec,
+    within_64_bits,
+)
 
-FormatName = Literal["json", "msgpack"]
-FORMATS: tuple[FormatName, ...] = ("json", "msgpack")
-FIELDS = ("bid", "ask")
-FACTOR = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
-UNITS: tuple[TimestampUnit, ...] = ("s", "ms", "us", "ns")
-LIMIT = 2**63 - 1
 _SETTINGS = settings(deadline=None)
-
-
-def make_codec(
-    name: FormatName = "json",
-    *,
-    unit: TimestampUnit = "s",
-    series_from: Literal["field", "key"] = "field",
-    fields: Sequence[str] = FIELDS,
-    max_record_bytes: int = 10**6,
-    max_series: int = 1000,
-) -> tuple[Codec, SeriesTable]:
-    table = SeriesTable(max_series=max_series)
-    form = TickFormat(name, series_from, "series", "timestamp", unit, max_record_bytes)
-    return Codec(form, fields, table), table
-
-
-def make_block(
-    values: Sequence[bytes | None], keys: Sequence[bytes | None] | None = None
-) -> RecordBlock:
-    """Records of partition 3; the offsets have a hole, as those of a compacted log."""
-    offsets = [100 + i + (i > 1) for i in range(len(values))]
-    stamps = [5000 + i for i in range(len(values))]
-    return RecordBlock("ticks", 3, offsets, stamps, keys or [None] * len(values), values)
-
-
-def encode(name: FormatName, content: Any) -> bytes:
-    """As a careless producer would: json.dumps writes NaN and Infinity."""
-    return json.dumps(content).encode() if name == "json" else msgspec.msgpack.encode(content)
-
-
-def good(**changes: Any) -> dict[str, Any]:
-    return {"series": "EURUSD", "timestamp": 1700000000.5, "bid": 1.5, "ask": 2.5} | changes
-
-
-def flat(
-    batch: TickBatch, table: SeriesTable
-) -> list[tuple[int, int, str, int, tuple[float, ...], int]]:
-    """(offset, index, series, time, values, received) of every tick; NaN as a sentinel."""
-    assert set(batch.partition.tolist()) <= {3}
-    values = np.where(np.isnan(batch.values), -12345.0, batch.values)
-    return [
-        (offset, index, table.name(slot), time_ns, tuple(row), received)
-        for offset, index, slot, time_ns, row, received in zip(
-            batch.offset.tolist(),
-            batch.index.tolist(),
-            batch.slot.tolist(),
-            batch.time_ns.tolist(),
-            values.tolist(),
-            batch.received_ms.tolist(),
-            strict=True,
-        )
-    ]
 
 
 # -- good ticks
@@ -84,7 +36,7 @@ def flat(
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_records_of_one_tick_and_of_several_become_columns_in_order(name: FormatName) -> None:
-    codec, table = make_codec(name)
+    codec = make_codec(name)
     records = [
         encode(name, good()),
         encode(name, [good(series="a", bid=1), good(series="b", timestamp=7), good(series="a")]),
@@ -93,7 +45,7 @@ def test_records_of_one_tick_and_of_several_become_columns_in_order(name: Format
     ]
     batch, rejects = codec.decode(make_block(records))
     assert rejects == []
-    assert flat(batch, table) == [
+    assert flat(batch) == [
         (100, 0, "EURUSD", 1700000000500000000, (1.5, 2.5), 5000),
         (101, 0, "a", 1700000000500000000, (1.0, 2.5), 5001),
         (101, 1, "b", 7000000000, (1.5, 2.5), 5001),
@@ -104,19 +56,19 @@ def test_records_of_one_tick_and_of_several_become_columns_in_order(name: Format
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_series_can_stand_in_the_key(name: FormatName) -> None:
-    codec, table = make_codec(name, series_from="key")
+    codec = make_codec(name, series_from="key")
     tick = {"timestamp": 1, "bid": 1, "ask": 2}
     records = [encode(name, tick), encode(name, [tick, tick]), encode(name, tick)]
     keys = ["näme".encode(), b"b", b"series"]
     batch, rejects = codec.decode(make_block([*records, records[0]], [*keys, b"b"]))
     assert rejects == []
-    assert [table.name(s) for s in batch.slot.tolist()] == ["näme", "b", "b", "series", "b"]
+    assert list(batch.series) == ["näme", "b", "b", "series", "b"]
 
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("key", [None, b"", b"\xff\xfe"])
 def test_a_key_without_a_name_refuses_the_whole_record(name: FormatName, key: bytes | None) -> None:
-    codec, _ = make_codec(name, series_from="key")
+    codec = make_codec(name, series_from="key")
     batch, rejects = codec.decode(make_block([encode(name, [good(), good()])], [key]))
     assert len(batch) == 0
     assert [(r.offset, r.reason) for r in rejects] == [(100, "no_series")]
@@ -124,7 +76,7 @@ def test_a_key_without_a_name_refuses_the_whole_record(name: FormatName, key: by
 
 def test_field_names_may_be_any_text() -> None:
     fields = ("cpu.user", "class", "", "t", "s", "f0", 'a "b"', r"\CPU(_Total)\% Time", "µ")
-    codec, _ = make_codec(fields=fields)
+    codec = make_codec(fields=fields)
     tick = {"series": "a", "timestamp": 1} | {f: i for i, f in enumerate(fields)}
     batch, rejects = codec.decode(make_block([encode("json", tick)]))
     assert rejects == []
@@ -133,7 +85,7 @@ def test_field_names_may_be_any_text() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_no_fields_are_a_tick_too(name: FormatName) -> None:
-    codec, _ = make_codec(name, fields=())
+    codec = make_codec(name, fields=())
     batch, rejects = codec.decode(make_block([encode(name, good())] * 2))
     assert (batch.values.shape, rejects) == ((2, 0), [])
 
@@ -141,13 +93,13 @@ def test_no_fields_are_a_tick_too(name: FormatName) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_field_may_also_be_the_time(name: FormatName) -> None:
     """`features: {hour: timestamp}` is unusual and no reason to fail."""
-    codec, _ = make_codec(name, fields=("timestamp", "bid"))
+    codec = make_codec(name, fields=("timestamp", "bid"))
     batch, rejects = codec.decode(make_block([encode(name, good(timestamp=7))]))
     assert (batch.values.tolist(), batch.time_ns.tolist(), rejects) == ([[7, 1.5]], [7 * 10**9], [])
 
 
 def test_a_block_of_no_records_is_an_empty_batch() -> None:
-    codec, _ = make_codec()
+    codec = make_codec()
     batch, rejects = codec.decode(make_block([]))
     assert (len(batch), batch.values.shape, rejects) == (0, (0, 2), [])
 
@@ -211,12 +163,12 @@ REFUSED += [
 def test_a_record_that_is_no_tick_is_refused_with_the_reason(
     reason: str, name: FormatName, record: bytes | None
 ) -> None:
-    codec, table = make_codec(name, max_record_bytes=1000)
+    codec = make_codec(name, max_record_bytes=1000)
     fine = encode(name, good())
     batch, rejects = codec.decode(make_block([fine, record, fine]))
     assert [(r.partition, r.offset, r.index, r.reason) for r in rejects] == [(3, 101, 0, reason)]
     assert rejects[0].detail
-    assert [tick[0] for tick in flat(batch, table)] == [100, 103]
+    assert [tick[0] for tick in flat(batch)] == [100, 103]
 
 
 def test_every_reason_but_those_of_the_pipeline_is_reached_here() -> None:
@@ -228,10 +180,10 @@ def test_every_reason_but_those_of_the_pipeline_is_reached_here() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_one_bad_tick_of_an_array_leaves_the_others_in_place(name: FormatName) -> None:
-    codec, table = make_codec(name)
+    codec = make_codec(name)
     several = [good(bid=0), good(bid="x"), good(timestamp=10**12), good(bid=3), 7, {}, good(bid=6)]
     batch, rejects = codec.decode(make_block([encode(name, several)]))
-    assert [(t[0], t[1], t[4][0]) for t in flat(batch, table)] == [
+    assert [(t[0], t[1], t[4][0]) for t in flat(batch)] == [
         (100, 0, 0.0),
         (100, 3, 3.0),
         (100, 6, 6.0),
@@ -242,14 +194,6 @@ def test_one_bad_tick_of_an_array_leaves_the_others_in_place(name: FormatName) -
         (4, "wrong_type"),
         (5, "missing_field"),
     ]
-
-
-def test_a_table_without_room_marks_the_ticks_of_further_series() -> None:
-    codec, table = make_codec(max_series=2)
-    names = ["a", "b", "c", "a", "d", "b"]
-    batch, rejects = codec.decode(make_block([encode("json", good(series=n)) for n in names]))
-    assert (batch.slot.tolist(), rejects) == ([0, 1, -1, 0, -1, 1], [])
-    assert len(table) == 2
 
 
 # -- nothing is lost, whatever comes
@@ -287,17 +231,7 @@ def _json_bytes(content: Any) -> bytes:
 
 
 def _msgpack_bytes(content: Any) -> bytes:
-    return encode("msgpack", _within_64_bits(content))
-
-
-def _within_64_bits(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {k: _within_64_bits(v) for k, v in content.items()}
-    if isinstance(content, list):
-        return [_within_64_bits(v) for v in content]
-    if isinstance(content, int) and not -(2**63) <= content < 2**64:
-        return float(content)
-    return content
+    return encode("msgpack", within_64_bits(content))
 
 
 @st.composite
@@ -364,9 +298,9 @@ def test_every_tick_of_every_record_is_decoded_or_refused_for_a_reason_it_has(
     name: FormatName, data: st.DataObject
 ) -> None:
     block = make_block(data.draw(st.lists(records(name), max_size=6)))
-    codec, table = make_codec(name)
+    codec = make_codec(name)
     batch, rejects = codec.decode(block)
-    decoded = {(t[0], t[1]): t for t in flat(batch, table)}
+    decoded = {(t[0], t[1]): t for t in flat(batch)}
     refused = {(r.offset, r.index): r for r in rejects}
     assert len(decoded) + len(refused) == len(batch) + len(rejects), "one fate each"
     expected = {
@@ -382,7 +316,7 @@ def test_every_tick_of_every_record_is_decoded_or_refused_for_a_reason_it_has(
         # MessagePack can hold NaN in a good record: the intake refuses it there.
         assert faults <= ({"not_finite"} if name == "msgpack" else set()), source
         assert tick[2] == source["series"]
-        assert tick[3] == parse_time(source["timestamp"], "s")
+        assert tick[3] == parse_moment(source["timestamp"], "s")
         if not faults:
             assert tick[4] == tuple(float(source[f]) for f in FIELDS)
     for place, reject in refused.items():
@@ -399,7 +333,7 @@ def test_a_record_means_the_same_alone_and_among_others(
     name: FormatName, data: st.DataObject
 ) -> None:
     block = make_block(data.draw(st.lists(records(name), max_size=6)))
-    codec, table = make_codec(name)
+    codec = make_codec(name)
     batch, rejects = codec.decode(block)
     ticks, refused = [], []
     for row in range(len(block)):
@@ -412,25 +346,14 @@ def test_a_record_means_the_same_alone_and_among_others(
             block.values[row : row + 1],
         )
         alone, alone_rejects = codec.decode(one)
-        ticks += flat(alone, table)
+        ticks += flat(alone)
         refused += alone_rejects
-    assert flat(batch, table) == ticks
+    assert flat(batch) == ticks
     assert sorted(rejects, key=_place) == sorted(refused, key=_place)
 
 
 def _place(reject: Reject) -> tuple[int, int]:
     return reject.offset, reject.index
-
-
-@pytest.mark.parametrize("digits", [19, 20, 30, 400, 4000])
-@pytest.mark.parametrize("other", [1.5, 1])
-def test_a_huge_whole_timestamp_harms_no_other_tick(digits: int, other: float) -> None:
-    huge = 10**digits
-    codec, _ = make_codec()
-    block = make_block([encode("json", good(timestamp=t)) for t in (other, huge)])
-    batch, rejects = codec.decode(block)
-    assert batch.time_ns.tolist() == [int(other * 10**9)]
-    assert [(r.offset, r.reason) for r in rejects] == [(101, "bad_timestamp")]
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -440,104 +363,7 @@ def test_nesting_is_no_danger(name: FormatName, depth: int) -> None:
     deep_extra = encode(name, good(x=0))[:-1] + nested + (b"}" if name == "json" else b"")
     if name == "json":
         deep_extra = encode(name, good(x=0)).replace(b'"x": 0', b'"x": ' + nested)
-    codec, _ = make_codec(name)
+    codec = make_codec(name)
     batch, rejects = codec.decode(make_block([nested, deep_extra, encode(name, good())]))
     assert {r.offset for r in rejects} | set(batch.offset.tolist()) == {100, 101, 103}
     assert batch.offset.tolist()[-1] == 103
-
-
-# -- time
-
-
-def exact_ns(moment: float, unit: str) -> Fraction:
-    return Fraction(moment) * FACTOR[unit]
-
-
-def moments(unit: str) -> st.SearchStrategy[int | float]:
-    reach = LIMIT // FACTOR[unit]
-    return (
-        st.integers(-reach, reach)
-        | st.floats(-float(reach) * 0.999, float(reach) * 0.999)
-        | st.integers(16 * 10**17, 18 * 10**17).map(lambda ns: ns // FACTOR[unit])
-        | st.floats(1.6e9, 1.8e9).map(lambda s: s * (10**9 // FACTOR[unit]))
-        | st.sampled_from([0, 0.0, -0.0, 5e-324, -1e-20, 0.5, reach, -reach])
-        | st.sampled_from([2**53, -(2.0**53), 2**53 - 1, 1e8]).filter(lambda m: abs(m) <= reach)
-    )
-
-
-@pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("unit", UNITS)
-@given(data=st.data())
-@settings(_SETTINGS, max_examples=100)
-def test_a_moment_gives_the_same_nanoseconds_alone_and_in_any_batch(
-    name: FormatName, unit: TimestampUnit, data: st.DataObject
-) -> None:
-    times = data.draw(st.lists(moments(unit), min_size=1, max_size=6))
-    codec, _ = make_codec(name, unit=unit)
-    batch, rejects = codec.decode(make_block([encode(name, good(timestamp=t)) for t in times]))
-    assert rejects == []
-    for moment, time_ns in zip(times, batch.time_ns.tolist(), strict=True):
-        alone, _ = codec.decode(make_block([encode(name, good(timestamp=moment))]))
-        assert alone.time_ns.tolist() == [time_ns]
-        assert parse_time(moment, unit) == time_ns
-        # To the nearest nanosecond; whole numbers exactly.
-        assert abs(time_ns - exact_ns(moment, unit)) <= (0 if type(moment) is int else 1)
-
-
-def test_a_whole_number_keeps_its_digits_beside_a_float() -> None:
-    codec, _ = make_codec(unit="ns")
-    times = [1700000000123456789, 1.25]
-    batch, _ = codec.decode(make_block([encode("json", good(timestamp=t)) for t in times]))
-    assert batch.time_ns.tolist() == [1700000000123456789, 1]
-
-
-@pytest.mark.parametrize("unit", UNITS)
-@given(moment=st.floats() | st.integers(-(2**70), 2**70))
-@example(moment=9223372036.854775)
-@example(moment=-9223372036.9)
-@settings(_SETTINGS, max_examples=200)
-def test_a_moment_is_a_time_if_it_fits_64_bits_of_nanoseconds(
-    unit: TimestampUnit, moment: float
-) -> None:
-    codec, _ = make_codec("msgpack", unit=unit)
-    record = encode("msgpack", _within_64_bits(good(timestamp=moment)))
-    batch, rejects = codec.decode(make_block([record]))
-    if not math.isfinite(moment) or abs(exact_ns(moment, unit)) > LIMIT:
-        assert ([r.reason for r in rejects], len(batch)) == (["bad_timestamp"], 0)
-    else:
-        assert (rejects, len(batch)) == ([], 1)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("1970-01-01T00:00:00Z", 0),
-        ("1970-01-01", 0),
-        ("1970-01-01T00:00:01", 10**9),
-        ("2014-05-02T12:30:00.123456Z", 1399033800123456000),
-        ("2014-05-02T14:30:00.123456+02:00", 1399033800123456000),
-        ("2014-05-02T12:30:00.5-00:00", 1399033800500000000),
-        ("1969-12-31T23:59:59.999999Z", -1000),
-    ],
-)
-def test_iso_8601_is_read_to_the_microsecond(text: str, expected: int) -> None:
-    codec, _ = make_codec(unit="iso8601")
-    batch, rejects = codec.decode(make_block([encode("json", good(timestamp=text))]))
-    assert (batch.time_ns.tolist(), rejects) == ([expected], [])
-
-
-@given(st.text() | st.text("0123456789-:T.Z+ W", max_size=25))
-@example("0001-01-01T00:00:00+23:59")
-@example("9999-12-31T23:59:59.999999-23:59")
-@settings(_SETTINGS, max_examples=300)
-def test_any_text_is_a_time_or_refused(text: str) -> None:
-    codec, _ = make_codec(unit="iso8601")
-    batch, rejects = codec.decode(make_block([encode("json", good(timestamp=text))]))
-    assert [r.reason for r in rejects] == ["bad_timestamp"] * (1 - len(batch))
-
-
-@pytest.mark.parametrize("moment", [1700000000, 1.5, None, [1]])
-def test_a_number_is_no_iso_8601_time(moment: object) -> None:
-    codec, _ = make_codec(unit="iso8601")
-    batch, rejects = codec.decode(make_block([encode("json", good(timestamp=moment))]))
-    assert ([r.reason for r in rejects], len(batch)) == (["bad_timestamp"], 0)

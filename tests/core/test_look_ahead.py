@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.core.alerts import AlertPolicy
+from detector.core.episodes import AlertPolicy
 from detector.core.features import FeatureSet
-from detector.core.pipeline import BatchResult, Pipeline, PipelinePolicy
-from detector.core.scoring import OnnxScorer
-from detector.core.ticks import Float64, TickBatch
+from detector.core.pipeline import BatchResult, Pipeline
+from detector.core.scorer import GraphScorer
+from detector.core.ticks import Float64
 from tests.artifacts import make_artifact
+from tests.core.making import Rules, one_a_second, pipeline_of
 from tests.model.formulas import architectures
 
 LENGTH = 5
@@ -25,7 +26,7 @@ CASES = {n: c for n, c in architectures(LENGTH, 2).items() if c.activation == "t
 
 
 @cache
-def scorer(name: str) -> OnnxScorer:
+def scorer(name: str) -> GraphScorer:
     options = CASES[name].to_json()
     with TemporaryDirectory() as directory:
         path = Path(directory) / "model"
@@ -33,7 +34,7 @@ def scorer(name: str) -> OnnxScorer:
 
 
 def make_pipeline(name: str) -> Pipeline:
-    policy = PipelinePolicy(
+    policy = Rules(
         topic="ticks",
         length=LENGTH,
         stride=1,
@@ -43,24 +44,12 @@ def make_pipeline(name: str) -> Pipeline:
         alerts=AlertPolicy(open_after=1, of_last=1, resolve_after=1),
         model_version="v1",
     )
-    return Pipeline(policy, FeatureSet.parse(EXPRESSIONS), scorer(name))
+    return pipeline_of(policy, FeatureSet.parse(EXPRESSIONS), scorer(name))
 
 
 def process(pipeline: Pipeline, values: Float64, *, first: int = 0) -> BatchResult:
     """Ticks of one series, one a second."""
-    n = len(values)
-    at = np.arange(first, first + n)
-    return pipeline.process(
-        TickBatch(
-            slot=np.repeat(pipeline.series.slots(0, ["one"]), n),
-            time_ns=at * 10**9,
-            values=values,
-            partition=np.zeros(n, np.int32),
-            offset=at,
-            index=np.zeros(n, np.int32),
-            received_ms=at * 1000,
-        )
-    )
+    return pipeline.process(one_a_second(values, first=first))
 
 
 def series(seed: int, ticks: int) -> Float64:

@@ -5,195 +5,48 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from detector.core.alerts import Alert, AlertPolicy
-from detector.core.cloudevents import encode_alert
+from detector.core.episodes import AlertPolicy
 from detector.core.features import FeatureSet
-from detector.core.pipeline import BatchResult, Pipeline, PipelinePolicy
-from detector.core.scoring import OnnxScorer
+from detector.core.pipeline import Pipeline
 from detector.core.ticks import Float32, Outcome
 from tests.artifacts import make_artifact
+from tests.core.agreeing import (
+    LENGTH,
+    MODELS,
+    Log,
+    assert_agree,
+    make_pipeline,
+    make_policy,
+    policies,
+    run,
+    scorer,
+)
+from tests.core.making import PlainScorer, Rules, pipeline_of
 from tests.core.reference import (
     LEVELS,
     LOOKING_BACK,
     DetectorReference,
-    Event,
     Tick,
-    Verdict,
     batch_of,
 )
-from tests.core.streams import MAX_FUTURE_S, MAX_GAP_S, START_NS, cut, cuts, streams
+from tests.core.streams import MAX_FUTURE_S, START_NS, cut, cuts, streams
 
-LENGTH = 3
-MODELS = {"levels": LEVELS, "looking back": LOOKING_BACK}
 _SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@cache
-def scorer(model: str) -> OnnxScorer:
-    with TemporaryDirectory() as directory:
-        expressions = MODELS[model].expressions
-        artifact = make_artifact(Path(directory) / "model", expressions, length=LENGTH)
-        return artifact.open_scorer(threads=1)
-
-
-def make_policy(
-    *,
-    stride: int = 1,
-    max_gap_s: float | None = MAX_GAP_S,
-    max_series: int = 100,
-    threshold: float = 3.0,
-    alerts: AlertPolicy | None = None,
-    max_future_s: float | None = None,
-    silence_s: float | None = None,
-    late_is_rejected: bool = False,
-) -> PipelinePolicy:
-    return PipelinePolicy(
-        topic="ticks",
-        length=LENGTH,
-        stride=stride,
-        max_gap_s=max_gap_s,
-        max_series=max_series,
-        threshold=threshold,
-        alerts=alerts or AlertPolicy(open_after=1, of_last=2, resolve_after=2, critical_ratio=2.0),
-        model_version="v1",
-        max_future_s=max_future_s,
-        silence_s=silence_s,
-        late_is_rejected=late_is_rejected,
-    )
-
-
-@st.composite
-def policies(draw: st.DrawFn) -> PipelinePolicy:
-    of_last = draw(st.integers(1, 4))
-    return make_policy(
-        stride=draw(st.sampled_from([1, 1, 2, 3])),
-        max_gap_s=draw(st.sampled_from([MAX_GAP_S, MAX_GAP_S, None])),
-        max_series=draw(st.sampled_from([100, 100, 2])),
-        threshold=draw(st.sampled_from([0.5, 3.0, 10.0])),
-        alerts=AlertPolicy(
-            open_after=draw(st.integers(1, of_last)),
-            of_last=of_last,
-            resolve_after=draw(st.integers(1, 3)),
-            resolve_ratio=draw(st.sampled_from([1.0, 0.5])),
-            critical_ratio=draw(st.sampled_from([1.0, 1.5, 4.0])),
-        ),
-        max_future_s=draw(st.sampled_from([None, None, MAX_FUTURE_S])),
-        silence_s=draw(st.sampled_from([None, 0.75, 5.0, 20.0])),
-    )
-
-
-def make_pipeline(policy: PipelinePolicy, model: str) -> Pipeline:
-    return Pipeline(policy, FeatureSet.parse(MODELS[model].expressions), scorer(model))
-
-
-@dataclass
-class Log:
-    """Everything that leaves a pipeline, batch after batch."""
-
-    outcome: list[int] = field(default_factory=list)
-    score: list[bytes] = field(default_factory=list)
-    rejects: list[tuple[int, int, int, str]] = field(default_factory=list)
-    events: Counter[bytes] = field(default_factory=Counter)
-    events_by_series: dict[tuple[int, str], list[bytes]] = field(default_factory=dict)
-
-    def add(self, result: BatchResult) -> None:
-        self.outcome += result.outcome.tolist()
-        self.score += [score.tobytes() for score in result.score]
-        self.rejects += [(r.partition, r.offset, r.index, r.reason) for r in result.rejects]
-        for alert in result.alerts:
-            event = encode_alert(alert, source="/test", detected_ns=0)
-            self.events[event] += 1
-            self.events_by_series.setdefault((alert.partition, alert.series), []).append(event)
-
-
-def run(pipeline: Pipeline, batches: Sequence[Sequence[Tick]], log: Log | None = None) -> Log:
-    log = log or Log()
-    for ticks in batches:
-        log.add(pipeline.process(batch_of(pipeline, ticks)))
-    return log
-
-
-def event_of(alert: Alert) -> Event:
-    return Event(
-        id=alert.id,
-        alert_id=alert.alert_id,
-        kind=alert.kind,
-        state=alert.state.name,
-        severity=alert.severity.name,
-        series=alert.series,
-        partition=alert.partition,
-        offset=alert.offset,
-        index=alert.index,
-        time_ns=alert.time_ns,
-        opened_ns=alert.opened_ns,
-        received_ms=alert.received_ms,
-        score=alert.score,
-        peak=alert.peak_score,
-    )
-
-
-def assert_agree(
-    policy: PipelinePolicy, model: str, batches: Sequence[Sequence[Tick]]
-) -> list[Verdict]:
-    """The pipeline, fed in batches, says of every tick what the reference says."""
-    pipeline = make_pipeline(policy, model)
-    reference = DetectorReference(policy, MODELS[model], scorer(model).errors)
-    verdicts = []
-    for ticks in batches:
-        result = pipeline.process(batch_of(pipeline, ticks))
-        expected = [reference.feed(tick) for tick in ticks]
-        verdicts += expected
-        assert [Outcome(o) for o in result.outcome] == [v.outcome for v in expected]
-        for got, verdict in zip(result.score.tolist(), expected, strict=True):
-            if verdict.score is None:
-                assert math.isnan(got)
-            else:
-                assert got == pytest.approx(verdict.score, rel=1e-5)
-        events = [event for v in expected for event in v.events]
-        assert len(result.alerts) == len(events)
-        windows = [v.window for v in expected for _ in v.events]
-        for alert, event, window in zip(result.alerts, events, windows, strict=True):
-            found = event_of(alert)
-            approximate = {"score": pytest.approx(event.score, rel=1e-5)}
-            approximate["peak"] = pytest.approx(event.peak, rel=1e-5)
-            for name in Event.__slots__:
-                assert getattr(found, name) == approximate.get(name, getattr(event, name)), name
-            if event.kind == "silence":
-                assert (len(alert.observed), len(alert.expected)) == (0, 0)
-                assert alert.threshold == policy.silence_s
-                continue
-            assert window is not None
-            np.testing.assert_allclose(alert.observed, window, rtol=1e-6)
-            assert alert.expected.shape == window.shape
-            assert alert.threshold == policy.threshold
-        rejects = {
-            (t.partition, t.offset, t.index, v.reason)
-            for t, v in zip(ticks, expected, strict=True)
-            if v.reason is not None
-        }
-        assert {(r.partition, r.offset, r.index, r.reason) for r in result.rejects} == rejects
-        counts = result.counts()
-        assert sum(counts.values()) == len(ticks)
-        assert counts == {o: [v.outcome for v in expected].count(o) for o in Outcome}
-    return verdicts
 
 
 @pytest.mark.parametrize("model", MODELS)
 @given(policy=policies(), ticks=streams(), at=cuts)
 @settings(_SETTINGS, max_examples=150)
 def test_every_tick_fares_as_in_the_reference(
-    model: str, policy: PipelinePolicy, ticks: list[Tick], at: list[int]
+    model: str, policy: Rules, ticks: list[Tick], at: list[int]
 ) -> None:
     assert_agree(policy, model, cut(ticks, at))
 
@@ -254,7 +107,7 @@ def long_stream(count: int, *, seed: int) -> list[Tick]:
 @given(policy=policies(), ticks=streams(), at=cuts)
 @settings(_SETTINGS, max_examples=100)
 def test_any_split_into_batches_gives_the_same_to_the_last_bit(
-    model: str, policy: PipelinePolicy, ticks: list[Tick], at: list[int]
+    model: str, policy: Rules, ticks: list[Tick], at: list[int]
 ) -> None:
     whole = run(make_pipeline(policy, model), [ticks])
     assert run(make_pipeline(policy, model), cut(ticks, at)) == whole
@@ -288,13 +141,16 @@ def test_partitions_may_be_interleaved_in_any_way(ticks: list[Tick], at: list[in
 @given(policy=policies(), ticks=streams(), at=st.integers(0, 120), then=cuts)
 @settings(_SETTINGS, max_examples=100)
 def test_a_restored_pipeline_goes_on_as_if_nothing_had_happened(
-    model: str, policy: PipelinePolicy, ticks: list[Tick], at: int, then: list[int]
+    model: str, policy: Rules, ticks: list[Tick], at: int, then: list[int]
 ) -> None:
     before, after = ticks[:at], ticks[at:]
     first = make_pipeline(policy, model)
     log = run(first, [before])
     slots = np.concatenate(
-        [np.empty(0, np.int64), *(first.series.of_partition(p) for p in first.series.partitions())]
+        [
+            np.empty(0, np.int64),
+            *(first.stream.series.of_partition(p) for p in first.stream.series.partitions()),
+        ]
     )
     saved = first.snapshot(slots)
     untouched = {name: column.copy() for name, column in saved.columns.items()}
@@ -304,7 +160,7 @@ def test_a_restored_pipeline_goes_on_as_if_nothing_had_happened(
         np.testing.assert_array_equal(column, untouched[name], err_msg="a snapshot is a copy")
 
     second = make_pipeline(policy, model)
-    second.restore(saved)
+    second.restore(saved, np.zeros(len(slots), np.int64))
     for partition, event_ns in event_times.items():
         second.set_event_ns(partition, event_ns)
     assert second.active_series() == len(slots)
@@ -313,7 +169,7 @@ def test_a_restored_pipeline_goes_on_as_if_nothing_had_happened(
 
 
 def event_times_of(pipeline: Pipeline) -> dict[int, int]:
-    found = {p: pipeline.event_ns(p) for p in pipeline.series.partitions()}
+    found = {p: pipeline.event_ns(p) for p in range(3)}
     return {partition: ns for partition, ns in found.items() if ns is not None}
 
 
@@ -332,7 +188,8 @@ def test_a_partition_can_move_to_a_pipeline_that_works_on_others(
     follows = [t for t in ticks[at:] if t.partition == moved]
     run(ours, [goes], log)
     run(theirs, [[t for t in stays if t in ticks[:at]]], log)
-    theirs.restore(ours.snapshot(ours.series.of_partition(moved)))
+    saved = ours.snapshot(ours.stream.series.of_partition(moved))
+    theirs.restore(saved, np.zeros(len(saved.series), np.int64))
     for partition, event_ns in event_times_of(ours).items():
         theirs.set_event_ns(partition, event_ns)
     ours.forget(moved)
@@ -380,7 +237,7 @@ def _rest(tick: Tick) -> tuple[tuple[float, ...], int, int, int, int]:
 @given(policy=policies(), ticks=streams())
 @settings(_SETTINGS, max_examples=50)
 def test_what_people_watch_agrees_with_the_alerts_and_outcomes(
-    policy: PipelinePolicy, ticks: list[Tick]
+    policy: Rules, ticks: list[Tick]
 ) -> None:
     pipeline = make_pipeline(policy, "levels")
     reference = DetectorReference(policy, LEVELS, scorer("levels").errors)
@@ -420,7 +277,7 @@ def test_no_two_events_share_an_id_and_episodes_have_the_id_of_their_opening(
 @given(policy=policies(), ticks=streams(), at=cuts)
 @settings(_SETTINGS, max_examples=50)
 def test_late_ticks_are_among_the_rejects_where_the_policy_asks_for_it_and_only_there(
-    policy: PipelinePolicy, ticks: list[Tick], at: list[int]
+    policy: Rules, ticks: list[Tick], at: list[int]
 ) -> None:
     plain = run(make_pipeline(policy, "levels"), cut(ticks, at))
     kept = run(make_pipeline(replace(policy, late_is_rejected=True), "levels"), cut(ticks, at))
@@ -456,7 +313,7 @@ def test_an_id_depends_on_the_input_alone() -> None:
         Tick("a", START_NS + i * 10**9, (1e6 if i > 4 else 1.0, 1.0), i + 7) for i in range(12)
     ]
     one = make_pipeline(make_policy(), "levels")
-    other = Pipeline(
+    other = pipeline_of(
         make_policy(alerts=AlertPolicy(1, 2, 2, critical_ratio=50.0), threshold=2.9),
         FeatureSet.parse(LEVELS.expressions),
         scorer("levels"),
@@ -481,7 +338,7 @@ def test_the_grossest_value_alerts_with_finite_numbers(
 ) -> None:
     """Sentinels such as the largest float are what broken sensors send."""
     artifact = make_artifact(tmp_path / "model", {"x": "x", "y": "y"}, length=LENGTH, scale=scale)
-    pipeline = Pipeline(make_policy(), artifact.features, artifact.open_scorer(threads=1))
+    pipeline = pipeline_of(make_policy(), artifact.features, artifact.open_scorer(threads=1))
     ticks = [Tick("a", START_NS + i, (0.0, 0.0), i) for i in range(LENGTH)]
     ticks[position] = Tick("a", START_NS + position, (value, 0.0), position)
     result = pipeline.process(batch_of(pipeline, ticks))
@@ -504,11 +361,11 @@ def test_a_gap_of_centuries_is_a_gap() -> None:
 def test_restoring_more_series_than_the_limit_harms_none_of_them() -> None:
     large = make_pipeline(make_policy(max_series=100), "levels")
     run(large, [[Tick(f"s{i}", START_NS + i, (float(i), 2.0), i) for i in range(65)]])
-    saved = large.snapshot(large.series.of_partition(0))
+    saved = large.snapshot(large.stream.series.of_partition(0))
     small = make_pipeline(make_policy(max_series=64), "levels")
-    small.restore(saved)
+    small.restore(saved, np.zeros(65, np.int64))
     assert small.active_series() == 64
-    again = small.snapshot(small.series.of_partition(0))
+    again = small.snapshot(small.stream.series.of_partition(0))
     for name, column in again.columns.items():
         np.testing.assert_array_equal(column, saved.columns[name][:64], err_msg=name)
 
@@ -517,11 +374,11 @@ def test_a_snapshot_of_no_series_restores_to_no_series() -> None:
     pipeline = make_pipeline(make_policy(), "levels")
     saved = pipeline.snapshot(np.empty(0, np.int64))
     other = make_pipeline(make_policy(), "levels")
-    other.restore(saved)
+    other.restore(saved, np.empty(0, np.int64))
     assert (saved.series, other.active_series()) == ((), 0)
 
 
-class _Constant:
+class _Constant(PlainScorer):
     """A scorer that finds the same in every window; for rules that need exact scores."""
 
     def errors(self, windows: Float32) -> Float32:
@@ -534,7 +391,7 @@ class _Constant:
 @pytest.mark.parametrize(("threshold", "alerts"), [(3.0, 0), (math.nextafter(3.0, 0), 1)])
 def test_a_score_at_the_threshold_does_not_alert(threshold: float, alerts: int) -> None:
     features = FeatureSet.parse(LEVELS.expressions)
-    pipeline = Pipeline(make_policy(threshold=threshold), features, _Constant())
+    pipeline = pipeline_of(make_policy(threshold=threshold), features, _Constant())
     ticks = [Tick("a", START_NS + i, (1.0, 2.0), i) for i in range(LENGTH + 3)]
     result = pipeline.process(batch_of(pipeline, ticks))
     assert len(result.alerts) == alerts

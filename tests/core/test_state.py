@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from detector.core.alerts import AlertPolicy, State
+from detector.core.alerts import RECONSTRUCTION, State
+from detector.core.episodes import AlertPolicy
 from detector.core.features import FeatureSet
-from detector.core.pipeline import KIND, Pipeline, PipelinePolicy, PipelineState
+from detector.core.pipeline import Pipeline, PipelineState
 from detector.core.state import (
+    _HEAD,
     VERSION,
     WATERMARK_KEY,
     StateCodec,
-    Watermark,
-    decode_watermark,
     series_key,
 )
 from detector.core.ticks import Float32, Outcome
 from detector.errors import StateError
+from tests.core.making import PlainScorer, Rules, pipeline_of
 from tests.core.reference import LEVELS, LOOKING_BACK, Tick, batch_of
 from tests.core.streams import START_NS, streams
 
@@ -31,7 +33,7 @@ WHERE = "state/0"
 _SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-class _SpreadScorer:
+class _SpreadScorer(PlainScorer):
     """Errors that follow the spread of each window: cheap, and easy to drive."""
 
     def errors(self, windows: Float32) -> Float32:
@@ -42,7 +44,7 @@ class _SpreadScorer:
         return windows
 
 
-_POLICY = PipelinePolicy(
+_POLICY = Rules(
     topic="ticks",
     length=3,
     stride=1,
@@ -57,7 +59,7 @@ _POLICY = PipelinePolicy(
 
 def make_pipeline(expressions: dict[str, str] | None = None, **changes: Any) -> Pipeline:
     features = FeatureSet.parse(expressions or LEVELS.expressions)
-    return Pipeline(replace(_POLICY, **changes), features, _SpreadScorer())
+    return pipeline_of(replace(_POLICY, **changes), features, _SpreadScorer())
 
 
 def assert_equal(found: PipelineState, expected: PipelineState) -> None:
@@ -73,7 +75,7 @@ def table_of(codec: StateCodec, state: PipelineState, as_of: list[int]) -> dict[
 
 
 def all_of(pipeline: Pipeline, partition: int = 0) -> PipelineState:
-    return pipeline.snapshot(pipeline.series.of_partition(partition))
+    return pipeline.snapshot(pipeline.stream.series.of_partition(partition))
 
 
 @given(
@@ -91,11 +93,12 @@ def test_any_state_comes_back_to_the_last_bit(
     for name, (shape, dtype) in pipeline.spec().items():
         raw = random.bytes(int(len(names) * np.prod(shape, dtype=int) * dtype.itemsize))
         column = np.frombuffer(raw, dtype).reshape(len(names), *shape)
-        columns[name] = (
+        columns[name] = np.array(
             (np.frombuffer(raw, "u1") % 2).astype("?").reshape(column.shape)
             if (dtype == np.bool_)
             else column
         )
+    columns["intake.seen"][:] = True
     state = PipelineState(tuple((0, name) for name in names), columns)
     moments = st.lists(st.integers(0, 2**63 - 1), min_size=len(names), max_size=len(names))
     as_of = data.draw(moments)
@@ -113,13 +116,13 @@ def test_the_state_of_a_run_comes_back_and_the_watermark_is_no_series(ticks: lis
     pipeline = make_pipeline()
     pipeline.process(batch_of(pipeline, ticks))
     codec = StateCodec(pipeline)
-    for partition in pipeline.series.partitions():
+    for partition in pipeline.stream.series.partitions():
         state = all_of(pipeline, partition)
         table = table_of(codec, state, list(range(len(state.series))))
         saved = codec.decode(partition, {WATERMARK_KEY: b"anything"} | table, WHERE)
         assert_equal(saved.same, state)
         other = make_pipeline()
-        slots = other.restore(saved.same)
+        slots = other.restore(saved.same, saved.same_as_of)
         assert_equal(other.snapshot(slots), state)
 
 
@@ -157,8 +160,15 @@ def test_any_bytes_are_a_state_or_refused(table: dict[bytes, bytes], heads_only:
         assert str(error).startswith(WHERE)  # noqa: PT017
         assert "detector state reset" in str(error)  # noqa: PT017
         return
-    assert len(saved) == len(table.keys() - {WATERMARK_KEY})
+    at = seen_at(codec)
+    seen = [v for k, v in table.items() if k != WATERMARK_KEY and v[at]]
+    assert len(saved) == len(seen), "of the others no tick was ever accepted"
     assert not heads_only or len(saved.same.series) == 0
+
+
+def seen_at(codec: StateCodec) -> int:
+    """Where a record says whether any tick of its series was accepted."""
+    return int(codec._fixed.fields["intake.seen"][1])  # type: ignore[index]  # has fields
 
 
 def changed(record: bytes, at: int, byte: int) -> bytes:
@@ -168,7 +178,7 @@ def changed(record: bytes, at: int, byte: int) -> bytes:
 def test_a_record_of_a_newer_program_is_refused() -> None:
     codec, record = one_record()
     newer = {series_key("a"): changed(record, 0, VERSION + 1)}
-    with pytest.raises(StateError, match=r"'a' was written by a newer program \(version 2"):
+    with pytest.raises(StateError, match=r"'a' was written by a newer program \(version 3"):
         codec.decode(0, newer, WHERE)
 
 
@@ -198,7 +208,7 @@ def test_a_key_that_is_none_is_refused(key: bytes) -> None:
 
 def test_a_record_of_32_ticks_of_4_features_is_at_most_1_kib_with_its_key() -> None:
     pipeline = make_pipeline(dict(LOOKING_BACK.expressions), length=32)
-    assert len(pipeline.features.names) == 4
+    assert len(pipeline.primary.features.names) == 4
     codec = StateCodec(pipeline)
     assert codec.record_bytes + len(series_key("sensor-".ljust(64, "x"))) <= 1024
     pipeline.process(batch_of(pipeline, [Tick("a", START_NS, (1.0, 2.0), 7)]))
@@ -218,6 +228,61 @@ def test_the_fingerprint_tells_models_windows_and_layouts_apart() -> None:
     assert StateCodec(make_pipeline(threshold=7.0)).fingerprint == StateCodec(made[0]).fingerprint
 
 
+# -- what earlier versions wrote
+
+EARLIER = json.loads(Path(__file__).with_name("state_v1.json").read_text())
+
+
+@pytest.mark.parametrize("case", EARLIER, ids=["levels", "looking back"])
+def test_a_state_of_version_0_1_goes_on_to_the_last_bit(case: dict[str, Any]) -> None:
+    """Recorded with the program that first wrote it: records, and what came of the next ticks."""
+    pipeline = make_pipeline(
+        case["expressions"],
+        length=4,
+        max_gap_s=50.0,
+        threshold=3.0,
+        alerts=AlertPolicy(open_after=1, of_last=3, resolve_after=3, critical_ratio=2.0),
+    )
+    codec = StateCodec(pipeline)
+    assert codec.fingerprint.hex() == case["fingerprint"]
+    of_habits = 2 * (1 + 8 + 16 + 8)  # what may be open since then
+    assert codec.record_bytes == case["record_bytes"] + of_habits
+    table = {series_key(name): bytes.fromhex(v) for name, v in case["records"].items()}
+    saved = codec.decode(0, table, WHERE)
+    assert len(saved.same.series) == len(table)
+    pipeline.restore(saved.same, saved.same_as_of)
+    pipeline.set_event_ns(0, case["event_ns"])
+    again = table_of(codec, all_of(pipeline), saved.same_as_of.tolist())
+    head = 1 + 8 + 8 + sum(np.dtype((t, s)).itemsize for _, t, s in _HEAD)
+    assert {k: v[1:head] + v[head + of_habits :] for k, v in again.items()} == {
+        k: v[1:] for k, v in table.items()
+    }
+    assert all(not any(v[head : head + of_habits]) for v in again.values())
+    before, after = (
+        [Tick(s, t, tuple(v), first + i) for i, (s, t, v) in enumerate(case[part])]
+        for part, first in (("ticks_before", 100), ("ticks_after", 140))
+    )
+    result = pipeline.process(batch_of(pipeline, before + after))
+    assert result.outcome.tolist() == case["outcome"], "what the state holds is passed over"
+    assert [None if s != s else s for s in result.score.tolist()] == case["score"]
+    found = [
+        [
+            *(a.id, a.alert_id, a.kind, a.state.name, a.severity.name, a.series),
+            *(a.score, a.peak_score, a.opened_ns),
+        ]
+        for a in result.alerts
+    ]
+    assert found == case["alerts"]
+
+
+def test_a_series_of_which_no_tick_was_accepted_is_not_restored() -> None:
+    """Earlier versions gave a rejected tick's series a slot, and wrote it down."""
+    codec, record = one_record()
+    unseen = changed(record, seen_at(codec), 0)
+    saved = codec.decode(0, {series_key("a"): record, series_key("b"): unseen}, WHERE)
+    assert saved.same.series == ((0, "a"),)
+
+
 # -- another model
 
 
@@ -226,7 +291,7 @@ def moved(before: Pipeline, after: Pipeline, *, heads_only: bool = False) -> lis
     table = table_of(StateCodec(before), all_of(before), [0] * before.active_series())
     saved = StateCodec(after).decode(0, table, WHERE, heads_only=heads_only)
     assert saved.same.series == ()
-    slots = after.restore(saved.foreign)
+    slots = after.restore(saved.foreign, saved.foreign_as_of)
     event_ns = before.event_ns(0)
     assert event_ns is not None
     after.set_event_ns(0, event_ns)
@@ -262,7 +327,7 @@ def test_under_another_model_the_open_alert_goes_on_and_the_window_warms_up(
     assert outcomes == ["LATE"] + ["WARMING"] * warming + ["SCORED"] * (6 - warming)
     assert result.score[1 + warming :].tolist() == [0.0] * (6 - warming)
     (resolved,) = result.alerts
-    assert (resolved.state, resolved.kind) == (State.RESOLVED, KIND)
+    assert (resolved.state, resolved.kind) == (State.RESOLVED, RECONSTRUCTION)
     assert (resolved.alert_id, resolved.opened_ns) == (opened[0].id, opened[0].time_ns)
     assert after.open_alerts() == 0
 
@@ -303,73 +368,3 @@ def test_another_model_scores_what_it_has_seen_itself_and_nothing_else(
     expected = fresh.process(batch_of(fresh, then))
     assert found.score.tobytes() == expected.score.tobytes()
     assert found.outcome.tolist() == expected.outcome.tolist()
-
-
-# -- the watermark
-
-
-def make_watermark(**changes: Any) -> Watermark:
-    fields: dict[str, Any] = {
-        "version": VERSION,
-        "committed": 7,
-        "needed_from": 5,
-        "event_ns": START_NS,
-        "group": "g",
-        "alerts": "a",
-        "model": "m",
-    }
-    return Watermark(**(fields | changes))
-
-
-@given(
-    committed=st.integers(0, 2**63 - 1),
-    needed_from=st.integers(0, 2**63 - 1),
-    event_ns=st.none() | st.integers(-(2**63), 2**63 - 1),
-    group=st.text(),
-    alerts=st.text(),
-    model=st.text(),
-)
-@settings(_SETTINGS)
-def test_any_watermark_comes_back(**fields: Any) -> None:
-    mark = make_watermark(**fields)
-    assert decode_watermark(mark.encode(), WHERE) == mark
-
-
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=6,
-)
-_MARKS = st.fixed_dictionaries({}, optional=dict.fromkeys(Watermark.__struct_fields__, _JSON)).map(
-    lambda tree: json.dumps(tree).encode()
-)
-
-
-@given(st.binary(max_size=60) | _JSON.map(lambda v: json.dumps(v).encode()) | _MARKS)
-@settings(_SETTINGS, max_examples=300)
-def test_any_bytes_are_a_watermark_or_refused(value: bytes) -> None:
-    try:
-        mark = decode_watermark(value, WHERE)
-    except StateError as error:
-        assert str(error).startswith(WHERE)  # noqa: PT017
-        assert "detector state reset" in str(error)  # noqa: PT017
-        return
-    assert mark.version <= VERSION
-
-
-@pytest.mark.parametrize("value", [b"[" * 100_000, b'{"version": ' + b"[" * 100_000, b"\xff\xfe"])
-def test_a_watermark_of_nothing_but_brackets_is_damaged(value: bytes) -> None:
-    with pytest.raises(StateError, match="damaged"):
-        decode_watermark(value, WHERE)
-
-
-def test_a_watermark_of_a_newer_program_is_refused() -> None:
-    """Whatever else has changed in it."""
-    newer = json.dumps({"version": VERSION + 1, "offsets": {"committed": 7}}).encode()
-    with pytest.raises(StateError, match=r"newer program \(version 2, this one reads 1\)"):
-        decode_watermark(newer, WHERE)
-
-
-def test_a_watermark_of_a_newer_program_is_refused_with_its_old_fields_too() -> None:
-    with pytest.raises(StateError, match="newer program"):
-        decode_watermark(make_watermark(version=VERSION + 1).encode(), WHERE)

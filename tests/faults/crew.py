@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from detector.errors import BrokerError
-from detector.service.wiring import make_broker, topics
+from detector.transport.configured import make_broker, topics
 from tests.faults.scene import Fault, Scene
 from tests.processes import RunningDaemon, wait_for
 

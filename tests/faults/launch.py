@@ -24,14 +24,14 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.net.inet import KafkaNetSocket
 from kafka.producer.transaction_manager import EndTxnHandler
-from prometheus_client.exposition import generate_latest
 
-from detector.cli import main
-from detector.service.daemon import Daemon
-from detector.service.http import HttpServer
+from detector.cli.main import main
+from detector.service.loop import Loop
 from detector.transport.embedded import worker as embedded
+from detector.transport.kafka.committing import _Producing
 from detector.transport.kafka.streams import KafkaStateReader
 from detector.transport.kafka.worker import KafkaWorker
+from detector.web.server import HttpServer
 
 
 def arm(point: str, act: Callable[[], None], due: Callable[[], bool]) -> None:
@@ -83,7 +83,7 @@ def arm(point: str, act: Callable[[], None], due: Callable[[], bool]) -> None:
 
     points: dict[str, Callable[[], None]] = {
         "poll": lambda: after(KafkaWorker, "poll", if_any=True),
-        "send": lambda: after(KafkaWorker, "_send"),
+        "send": lambda: after(_Producing, "_send"),
         "offsets": lambda: after(KafkaProducer, "send_offsets_to_transaction"),
         "refused offsets": refuse,
         "commit": lambda: before(KafkaProducer, "commit_transaction"),
@@ -91,8 +91,8 @@ def arm(point: str, act: Callable[[], None], due: Callable[[], bool]) -> None:
         "commit answered": lambda: before(EndTxnHandler, "handle_response"),
         "committed": lambda: after(KafkaProducer, "commit_transaction"),
         "restore": lambda: after(KafkaStateReader, "read"),
-        "restored": lambda: before(Daemon, "_begin"),
-        "replay": lambda: after(Daemon, "_replay"),
+        "restored": lambda: before(Loop, "_begin"),
+        "replay": lambda: after(Loop, "_replay"),
         "embedded poll": lambda: after(embedded.EmbeddedWorker, "poll", if_any=True),
         # The worker's; publishers have it from elsewhere.
         "embedded append": lambda: after(embedded, "append"),
@@ -129,7 +129,7 @@ def leave_tally(path: Path) -> None:
     original = HttpServer.close
 
     def close(self: Any) -> None:
-        path.write_bytes(generate_latest(self._registry))
+        path.write_bytes(self._routes["/metrics"]().body)
         original(self)
 
     HttpServer.close = close  # type: ignore[method-assign]

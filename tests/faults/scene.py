@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -23,22 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from detector.artifact import Artifact, load_artifact
+from detector.build import make_pipeline, tick_format
 from detector.config import Config, parse_config
-from detector.core.cloudevents import encode_alert
-from detector.core.codec import Codec, RecordBlock
-from detector.core.pipeline import Pipeline
+from detector.core.codec import Codec
+from detector.core.records import Message, Record, RecordBlock
 from detector.errors import BrokerError
-from detector.service.dead_letters import dead_letters
-from detector.service.wiring import (
-    make_broker,
-    make_pipeline,
-    prepare_topics,
-    tick_format,
-    topics,
-)
-from detector.transport.broker import Message, Record
+from detector.model.directory import Artifact, load_artifact
+from detector.transport.configured import make_broker, prepare_topics, topics
 from tests.artifacts import make_artifact
+from tests.faults.published import Published, _nothing, compare, process
 from tests.processes import RunningDaemon, detector, samples, total, wait_for, write_config
 
 START_S = 1_700_000_000.0
@@ -59,20 +51,6 @@ class Fault:
     @property
     def environment(self) -> dict[str, str]:
         return {"FAULTS_POINT": self.point, "FAULTS_ACT": self.act, "FAULTS_WHEN": str(self.when)}
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What a subscriber saw: alerts without their time of detection, dead letters."""
-
-    alerts: Counter[str]
-    letters: Counter[tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]]
-    by_series: dict[str, list[str]]  # the alerts of each series, in order
-
-    def add_alert(self, series: str, value: bytes) -> None:
-        text = timeless(value)
-        self.alerts[text] += 1
-        self.by_series.setdefault(series, []).append(text)
 
 
 @dataclass(slots=True)
@@ -214,7 +192,7 @@ class Scene:
         config = self.config(**sections)
         artifact = self.artifact()
         pipeline = make_pipeline(config, artifact)
-        codec = Codec(tick_format(config), artifact.features.fields, pipeline.series)
+        codec = Codec(tick_format(config), artifact.features.fields)
         found = _nothing()
         for block in self.blocks():
             process(block, config, codec, pipeline, found)
@@ -338,47 +316,6 @@ class Publishing:
             self._failure = failure
 
 
-def compare(golden: Published, seen: Published, *, ordered: bool = True) -> None:
-    """AssertionError unless seen is golden. ordered: each series in its order too."""
-    lost, extra = golden.alerts - seen.alerts, seen.alerts - golden.alerts
-    assert not lost, f"{lost.total()} of {golden.alerts.total()} alerts lost: {list(lost)[:2]}"
-    assert not extra, f"{extra.total()} alerts too many: {list(extra)[:2]}"
-    no_letters, more_letters = golden.letters - seen.letters, seen.letters - golden.letters
-    assert not no_letters, f"{no_letters.total()} letters lost: {list(no_letters)[:2]}"
-    assert not more_letters, f"{more_letters.total()} letters too many: {list(more_letters)[:2]}"
-    assert not ordered or golden.by_series == seen.by_series, (
-        "the alerts of a series came in another order"
-    )
-
-
-def process(
-    block: RecordBlock, config: Config, codec: Codec, pipeline: Pipeline, found: Published
-) -> None:
-    """One partition, uninterrupted."""
-    batch, refused = codec.decode(block)
-    result = pipeline.process(batch)
-    for alert in result.alerts:
-        value = encode_alert(alert, source=config.alerts.source, detected_ns=0)
-        found.add_alert(alert.series, value)
-    for letter in dead_letters(
-        refused + result.rejects,
-        {block.partition: block},
-        max_bytes=config.dead_letters.max_bytes,
-    ):
-        found.letters[letter.key, letter.value, letter.headers] += 1
-
-
-def _nothing() -> Published:
-    return Published(Counter(), Counter(), {})
-
-
-def timeless(value: bytes) -> str:
-    """An alert without the one field that differs in a replay, as text."""
-    event = json.loads(value)
-    del event["data"]["detected_time"]
-    return json.dumps(event, sort_keys=True)
-
-
 def make_scene(
     directory: Path,
     *,
@@ -397,7 +334,7 @@ def make_scene(
         "dead_letters": {"topic": f"{name}-dead"},
         "state": {"topic": f"{name}-state", "interval_ms": 500},
         "topics": {"partitions": partitions},
-        "window": {"length": LENGTH, "max_gap_s": 60.0},
+        "window": {"length_ticks": LENGTH, "max_gap_s": 60.0},
         "threshold": {"method": "fixed", "value": THRESHOLD},
         "delivery": {"commit_interval_ms": 50, "max_poll_records": 200},
         "embedded": {"path": str(directory / "broker.sqlite")},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.transport.broker import Message
+from detector.core.records import Message
 from tests.artifacts import make_artifact
 from tests.faults.scene import LENGTH, Fault, Scene
 from tests.processes import total

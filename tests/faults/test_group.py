@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import socket
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from detector.transport.broker import Message
+from detector.core.records import Message
 from tests.faults.crew import Crew, Watching, wait_restored, wait_stopped
 from tests.faults.scene import START_S, Fault, Scene, make_scene
 from tests.kafka_broker import KafkaBroker
@@ -70,7 +72,7 @@ def test_fault_04_stopped_past_the_session_then_continued(
             wait_stopped(zombie)
             wait_restored(other, {0, 1, 2})
             zombie.signal(signal.SIGCONT)
-            rejoined = "partitions changed"
+            rejoined = "partition restored"
             before = zombie.log().count(rejoined)
             wait_for(lambda: zombie.log().count(rejoined) > before, "the zombie is back")
             wait_for(lambda: zombie.get("/readyz")[0] == 200, "it goes on")
@@ -79,7 +81,10 @@ def test_fault_04_stopped_past_the_session_then_continued(
             assert "transaction failed" in zombie.log()
         crew.stop_all()
     scene.assert_exactly_golden()
-    assert scene.tallied() == scene.published
+    # The broker may have done what it was asked before the sleep, although no answer came: whoever
+    # finds another worker has been there since cannot know, and says of how many ticks.
+    said = re.findall(r"are not counted here ticks=(\d+)", zombie.log() + other.log())
+    assert scene.published - scene.tallied() in (0, sum(map(int, said)))
 
 
 @pytest.mark.parametrize("static", [False, True])
@@ -89,12 +94,15 @@ def test_fault_05_two_processes_with_one_identity(scene: Scene, static: bool) ->
         older.wait_ready()
         older.wait_accounted(500)
         with scene.worker(1, kafka=kafka) as newer:
-            assert older.wait_ended(timeout_s=60) == 76, older.log()
-            last = older.log().splitlines()[-1]
+            # A static member takes the place of its predecessor; any other is not let in.
+            loser, winner = (older, newer) if static else (newer, older)
+            assert loser.wait_ended(timeout_s=60) == 76, loser.log()
+            last = loser.log().splitlines()[-1]
             assert "kafka.transactional_id" in last
-            newer.wait_ready()
-            newer.wait_accounted(500)
-            assert newer.terminate() == 0, newer.log()
+            assert static or f"host {socket.gethostname()}, process {older.pid} " in last
+            winner.wait_ready()
+            winner.wait_accounted(1000)
+            assert winner.terminate() == 0, winner.log()
     finish(scene)
 
 

@@ -17,6 +17,7 @@ from crc32c import crc32c
 from kafka import KafkaAdminClient, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from detector.core.state import VERSION
 from tests.faults.crew import Crew, wait_stopped
 from tests.faults.scene import Scene, make_scene
 from tests.kafka_broker import KafkaBroker
@@ -249,7 +250,7 @@ def recreate_ticks(scene: Scene) -> None:
         admin.delete_topics([topic])
         wait_for(lambda: topic not in admin.list_topics(), "the topic is gone")
     assert refused is not None
-    from detector.service.wiring import make_broker, prepare_topics
+    from detector.transport.configured import make_broker, prepare_topics
 
     prepare_topics(scene.config(), make_broker(scene.config()))
 
@@ -267,7 +268,7 @@ DAMAGES: dict[str, tuple[Callable[[Scene], None], str, str]] = {
         lambda s: garble(s, b"series:series-1", b"\x63" * 200), "newer program", "committed",
     ),
     "newer watermark": (
-        lambda s: garble(s, b"watermark", b'{"version": 2, "more": 1}'),
+        lambda s: garble(s, b"watermark", b'{"version": %d, "more": 1}' % (VERSION + 1)),
         "newer program",
         "committed",
     ),

@@ -75,7 +75,7 @@ def stage(kafka: KafkaBroker, tmp_path: Path) -> Stage:
             "dead_letters": {"topic": f"{name}-dead", "max_bytes": DEAD_LETTER_BYTES},
             "state": {"topic": f"{name}-state"},
             "topics": {"partitions": PARTITIONS},
-            "window": {"length": LENGTH, "stride": STRIDE, "max_gap_s": MAX_GAP_S},
+            "window": {"length_ticks": LENGTH, "stride_ticks": STRIDE, "max_gap_s": MAX_GAP_S},
             "threshold": {"method": "fixed", "value": 1.0},
             "delivery": {"commit_interval_ms": 50, "max_poll_records": 200},
             "kafka": {

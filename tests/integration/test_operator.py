@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from detector.transport.broker import Message
+from detector.core.records import Message
 from tests.artifacts import make_artifact
 from tests.faults.scene import LENGTH, START_S, Scene, make_scene
 from tests.integration.commands import refusal, succeeded

@@ -41,7 +41,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusS
         directory / "config.yaml",
         {
             "features": {"value": "value"},
-            "window": {"length": LENGTH},
+            "window": {"length_ticks": LENGTH},
             "threshold": {"method": "fixed", "value": 1.0},
             "embedded": {"path": "broker.sqlite", "synchronous": "normal"},
             "http": {"port": 0},

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "deploy" / "examples" / "nzdusd-quotes.yaml"
 QUOTES = ROOT.parent / "shared" / "data" / "ticks"
 VENUES = ("oanda", "fxcm")
-ROWS = 60_000  # of each venue
+ROWS = 20_000  # of each venue
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_every_real_quote_is_accounted_for_as_offline_scoring_does(
     shipped = yaml.safe_load(CONFIG.read_text())
     model = tmp_path / "model"
     # Random weights, but features and scale as they are: scores are of the usual size.
-    make_artifact(model, shipped["features"], length=shipped["window"]["length"])
+    make_artifact(model, shipped["features"], length=shipped["window"]["length_ticks"])
     name = f"quotes-{uuid.uuid4().hex[:12]}"
     environment = {
         "DETECTOR_INPUT__TOPIC": f"{name}-ticks",
@@ -58,7 +58,7 @@ def test_every_real_quote_is_accounted_for_as_offline_scoring_does(
         return done.stdout
 
     published = json.loads(run("publish", "--data", *data, *limit, "--json"))
-    assert published == {"published": len(VENUES) * ROWS}
+    assert published == {"published": len(VENUES) * ROWS, "skipped": 0}
     with RunningDaemon(CONFIG, model, cwd=tmp_path, environment=environment) as daemon:
         daemon.wait_ready()
         metrics = daemon.wait_accounted(len(VENUES) * ROWS)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.model.architecture import Architecture, Target
-from detector.model.scaling import Scaling
+from detector.core.scaling import Scaling
+from detector.model.family import Architecture, Target
 from detector.model.weights import DecoderWeights, DenseWeights, LstmWeights, NetworkWeights
 
 Array = NDArray[np.float64]

@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detector.core.scoring import OnnxScorer
-from detector.model.architecture import Architecture
+from detector.core.scaling import Scaling
+from detector.core.scorer import GraphScorer
+from detector.engines import open_graph
 from detector.model.export import classifier_graph, encoder_graph, scorer_graph
-from detector.model.scaling import Scaling, apply_scaling, fit_scaling
+from detector.model.family import Architecture
+from detector.model.scaling import fit_scaling
 from detector.model.weights import DenseWeights, NetworkWeights, random_network
 from tests.model import formulas
 from tests.model.formulas import Array
@@ -84,13 +86,7 @@ def test_the_engine_explains_in_the_features_own_units(case: Architecture) -> No
     z = formulas.scaled(x, SCALING)
     said = formulas.outputs(case, weights, z)
     expected = np.concatenate([formulas.in_order(case, output) for output in said], axis=1)
-    scorer = OnnxScorer(
-        graph_of(case),
-        threads=1,
-        center=SCALING.center,
-        scale=SCALING.scale,
-        squash=SCALING.squash,
-    )
+    scorer = GraphScorer(open_graph(graph_of(case), threads=1), SCALING)
     assert (scorer.length, scorer.features) == (LENGTH, FEATURES)
     own_units = SCALING.center + SCALING.scale * SCALING.squash * np.sinh(expected / SCALING.squash)
     found = scorer.reconstruct(x)
@@ -121,12 +117,26 @@ def test_a_conditioned_decoder_that_runs_away_is_held(case: Architecture) -> Non
 @of_every_kind
 def test_a_window_scores_the_same_to_the_last_bit_in_any_company(case: Architecture) -> None:
     engine, x = session(graph_of(case)), windows(67)
-    whole = engine.run(None, {"windows": x})
+    names = [output.name for output in engine.get_outputs()]
+    whole = dict(zip(names, engine.run(names, {"windows": x}), strict=True))
     for size in (1, 2, 3, 8, 33):
-        parts = [engine.run(None, {"windows": x[i : i + size]}) for i in range(0, len(x), size)]
-        errors, expected = zip(*parts, strict=True)
-        np.testing.assert_array_equal(np.concatenate(errors), whole[0])
-        np.testing.assert_array_equal(np.concatenate(expected, axis=1), whole[1])
+        parts = [engine.run(names, {"windows": x[i : i + size]}) for i in range(0, len(x), size)]
+        for name, found in zip(names, zip(*parts, strict=True), strict=True):
+            axis = 1 if name == "scaled_expectation" else 0
+            np.testing.assert_array_equal(np.concatenate(found, axis=axis), whole[name])
+
+
+@of_every_kind
+def test_the_last_ticks_have_an_error_of_their_own(case: Architecture) -> None:
+    found, weights = run(graph_of(case), windows()), weights_of(case)
+    if case.last_ticks is None:
+        assert "last_errors" not in found
+        return
+    z = formulas.scaled(windows(), SCALING)
+    target, said = case.targets[-1], formulas.outputs(case, weights, z)[-1]
+    difference = formulas.in_order(case, said) - z[:, target.start : target.start + target.steps]
+    expected = np.square(difference[:, -case.last_ticks :]).mean(axis=1)
+    np.testing.assert_allclose(found["last_errors"], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("horizon", [1, 2, LENGTH - 1])
@@ -309,7 +319,7 @@ def test_every_feature_has_a_scale_that_keeps_it_in_reach(
     assert found == ([0] if constant else [])
     assert np.isfinite(scaling.scale).all()
     assert (scaling.scale > 0).all()
-    scaled = apply_scaling(rows, scaling)
+    scaled = scaling.apply(rows)
     assert np.isfinite(scaled).all()
     assert np.abs(scaled).max() < 100
 
@@ -317,4 +327,4 @@ def test_every_feature_has_a_scale_that_keeps_it_in_reach(
 def test_training_and_the_graph_scale_alike() -> None:
     x = windows()
     z = SCALING.squash * np.arcsinh((x - SCALING.center) / SCALING.scale / SCALING.squash)
-    np.testing.assert_allclose(apply_scaling(x, SCALING), z, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(SCALING.apply(x), z, rtol=1e-5, atol=1e-6)

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.core.scoring import OnnxScorer
+from detector.core.scaling import Scaling
+from detector.core.scorer import GraphScorer
 from detector.core.ticks import Float32
-from detector.model.architecture import Architecture
+from detector.engines import open_graph
 from detector.model.export import encoder_graph, scorer_graph
-from detector.model.scaling import Scaling, apply_scaling
+from detector.model.family import Architecture
 from detector.model.weights import NetworkWeights
 from tests.model.test_export import session
 
@@ -45,7 +46,7 @@ def trained(
     keras.utils.set_random_seed(1)
     network = build_network(case)
     compile_network(network, case, keras.optimizers.Adam(0.001), xla=True)
-    scaled = apply_scaling(windows, identity(case.features))
+    scaled = identity(case.features).apply(windows)
     wanted = targets(scaled, case)
     losses = [
         float(network.train_on_batch(scaled, wanted, return_dict=True)["loss"])
@@ -56,14 +57,8 @@ def trained(
 
 def expected(case: Architecture, weights: NetworkWeights, windows: Float32) -> Float32:
     scaling, ones = identity(case.features), np.ones((len(case.targets), case.features))
-    scorer = OnnxScorer(
-        scorer_graph(case, weights, scaling, ones),
-        threads=1,
-        center=scaling.center,
-        scale=scaling.scale,
-        squash=scaling.squash,
-    )
-    return scorer.reconstruct(windows)
+    graph = scorer_graph(case, weights, scaling, ones)
+    return GraphScorer(open_graph(graph, threads=1), scaling).reconstruct(windows)
 
 
 def encoded(case: Architecture, weights: NetworkWeights, windows: Float32) -> Float32:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.model.architecture import Architecture
+from detector.core.scaling import Scaling
 from detector.model.export import encoder_graph, scorer_graph
-from detector.model.scaling import Scaling
+from detector.model.family import Architecture
 from tests.model import formulas
 from tests.model.formulas import Array
 from tests.model.test_export import CASES, FEATURES, LENGTH, session
@@ -73,7 +73,7 @@ def test_the_network_is_what_the_formulas_say_and_what_is_exported(
         np.testing.assert_array_equal(by_target[target.name], own.astype(np.float32))
 
     graph = session(scorer_graph(case, weights, UNSCALED, np.ones((len(case.targets), FEATURES))))
-    errors, expected = graph.run(None, {"windows": x})
+    errors, expected = graph.run(["errors", "scaled_expectation"], {"windows": x})
     if not case.conditioned:  # those are taught in Keras
         said = np.concatenate([formulas.in_order(case, each) for each in found], axis=1)
         np.testing.assert_allclose(expected.transpose(1, 0, 2), said, rtol=1e-5, atol=1e-5)

@@ -12,16 +12,19 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from detector.artifact import Artifact, load_artifact
 from detector.config import Config, parse_config
-from detector.core.threshold import choose_threshold
+from detector.core.scaling import Scaling
+from detector.core.scorer import GraphScorer
+from detector.core.thresholds import choose_threshold
+from detector.core.thresholds.calibration import Demand
 from detector.core.ticks import Float32
+from detector.data.sources import DataFile
+from detector.engines import open_graph
 from detector.errors import DataError
-from detector.lab.datasets import DataFile
-from detector.lab.offline import TrainingReport, train_model
-from detector.model.architecture import Architecture
+from detector.model.directory import Artifact, load_artifact
 from detector.model.export import scorer_graph
-from detector.model.scaling import Scaling
+from detector.model.family import Architecture
+from detector.offline.train import TrainingReport, train_model
 
 pytestmark = pytest.mark.training
 
@@ -34,7 +37,7 @@ Row = dict[str, float]
 def make_config(activation: str = "tanh", *, xla: bool = False, **changes: Any) -> Config:
     tree: dict[str, Any] = {
         "features": FEATURES,
-        "window": {"length": LENGTH, "max_gap_s": 1.5},
+        "window": {"length_ticks": LENGTH, "max_gap_s": 1.5},
         "model": {"units": [5, 3], "activation": activation},
         "training": {
             "epochs": 2,
@@ -115,14 +118,18 @@ def test_the_deployed_graph_is_the_trained_network(fitted: Fitted) -> None:
     center, scale, squash = np.array(scaling["center"]), np.array(scaling["scale"]), 4.0
     z = (squash * np.arcsinh((windows - center) / scale / squash)).astype(np.float32)
     expected = np.asarray(network(z))
-    session = onnxruntime.InferenceSession(artifact.scorer, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        artifact.files["scorer.onnx"], providers=["CPUExecutionProvider"]
+    )
     scaled, errors = session.run(["scaled_expectation", "errors"], {"windows": windows})
     np.testing.assert_allclose(scaled.transpose(1, 0, 2), expected, rtol=1e-5, atol=1e-5)
     by_hand = ((expected.astype(np.float64) - z) ** 2).mean(axis=1)
     by_hand /= np.array(artifact.manifest["calibration"]["error_scale"])
     np.testing.assert_allclose(errors, by_hand, rtol=1e-4, atol=1e-4)
-    scorer = artifact.open_scorer(threads=1)
-    np.testing.assert_array_equal(scorer.errors(windows), errors)
+    same = artifact.open_scorer(threads=1, engine="onnxruntime")
+    np.testing.assert_array_equal(same.errors(windows), errors)
+    deployed = artifact.open_scorer(threads=1)
+    np.testing.assert_allclose(deployed.errors(windows), by_hand, rtol=1e-4, atol=1e-4)
 
 
 def test_the_training_tells_what_it_did(fitted: Fitted) -> None:
@@ -137,20 +144,22 @@ def test_the_training_tells_what_it_did(fitted: Fitted) -> None:
     assert (report.features, report.constant_features) == (tuple(FEATURES), ("flat",))
     assert report.model_version == artifact.version
     assert manifest["training"]["windows"] == report.windows
-    # The first tick of the run has no difference; then each part loses length - 1.
-    assert sum(report.windows.values()) == TICKS - 1 - 3 * (LENGTH - 1)
+    # The first tick of the run has no difference; then each part loses length - 1. The held-out
+    # windows that calibrate are those that validate too, and those across the border.
+    windows = report.windows
+    assert windows["fitting"] + windows["calibrating"] == TICKS - 1 - 2 * (LENGTH - 1)
+    assert 200 < windows["validating"] < windows["calibrating"]
 
 
 def test_the_calibration_is_of_windows_training_did_not_see(fitted: Fitted) -> None:
     artifact, report, _ = fitted
-    assert len(artifact.calibration) == report.windows["calibrating"]
-    assert (np.diff(artifact.calibration) >= 0).all()
-    assert np.isfinite(artifact.calibration).all()
-    assert artifact.tail.windows == len(artifact.calibration)
-    assert report.threshold == choose_threshold(
-        "pot", rate=1e-4, value=None, scores=artifact.calibration, tail=artifact.tail
-    )
-    assert (artifact.calibration > report.threshold).mean() <= 0.01
+    scores = artifact.calibration.scores
+    assert len(scores) == report.windows["calibrating"]
+    assert (np.diff(scores) >= 0).all()
+    assert np.isfinite(scores).all()
+    assert artifact.calibration.tail.windows == len(scores)
+    assert report.threshold == choose_threshold("pot", artifact.calibration, Demand(1e-4))
+    assert (scores > report.threshold).mean() <= 0.01
 
 
 def test_a_fault_scores_above_normal_windows_in_a_feature_of_each_kind(fitted: Fitted) -> None:
@@ -174,9 +183,9 @@ def test_training_is_reproducible_from_its_seed(fitted: Fitted, tmp_path: Path) 
     artifact, _, seen = fitted
     again, _, seen_again = fit(make_config("relu", xla=True), tmp_path, healthy())
     assert seen_again == seen
-    assert again.scorer == artifact.scorer
+    assert again.files["scorer.onnx"] == artifact.files["scorer.onnx"]
     assert again.version == artifact.version
-    np.testing.assert_array_equal(again.calibration, artifact.calibration)
+    np.testing.assert_array_equal(again.calibration.scores, artifact.calibration.scores)
 
 
 # -- every kind
@@ -225,18 +234,23 @@ def test_any_kind_is_trained_calibrated_and_deployed(
     weights = networks.network_weights(network, case)
     assert report.parameters == weights.parameters() == network.count_params()
     scaling = manifest["scaling"]
-    graph = scorer_graph(
-        case,
-        weights,
-        Scaling(np.array(scaling["center"]), np.array(scaling["scale"]), scaling["squash"]),
-        error_scales(artifact, case),
+    scales = Scaling(np.array(scaling["center"]), np.array(scaling["scale"]), scaling["squash"])
+    graph = scorer_graph(case, weights, scales, error_scales(artifact, case))
+    alone, deployed = (
+        GraphScorer(open_graph(graph, threads=1), scales),
+        artifact.open_scorer(threads=1),
     )
-    assert graph == artifact.scorer
+    some = some_windows(artifact)
+    np.testing.assert_array_equal(alone.errors(some), deployed.errors(some))
+    np.testing.assert_array_equal(alone.reconstruct(some), deployed.reconstruct(some))
 
     expected = artifact.open_scorer(threads=1).reconstruct(some_windows(artifact))
     assert expected.shape == (300, case.expected_ticks, len(FEATURES))
-    # Normal windows score about 1, whatever the kind: the heavy tail takes some room.
-    assert 0.3 < float(np.median(artifact.calibration)) < 1.5
+    # Half of the normal windows are no stranger than half of them, whatever the kind.
+    assert float(np.median(artifact.calibration.scores)) == pytest.approx(math.log10(2), abs=0.05)
+    views = manifest["calibration"]["views"]
+    assert ("last_error" in views) == (case.last_ticks is not None)
+    assert len(views) == (9 if "last_error" in views else 8)
     encoders = {"encoder.onnx", "encoder.keras"} & set(manifest["files"])
     assert len(encoders) == (2 if case.recurrent else 0)
 
@@ -261,9 +275,34 @@ def test_each_error_of_a_composite_model_has_its_own_scale(tmp_path: Path) -> No
 
 def test_an_epoch_may_be_a_single_batch(tmp_path: Path) -> None:
     """Fewer windows than a batch are refused in the configuration."""
-    training = {"epochs": 1, "batch_size": 64, "windows_per_epoch": 64, "xla": False}
-    _, report, _ = fit(make_config(training=training), tmp_path, healthy())
+    training = {"epochs": 1, "batch_size": 64, "windows_per_epoch": 64, "steps_per_epoch": 1}
+    _, report, _ = fit(make_config(training=training | {"xla": False}), tmp_path, healthy())
     assert report.epochs == 1
+
+
+def test_two_hundred_ticks_train_and_the_model_says_what_it_can_promise(tmp_path: Path) -> None:
+    config = parse_config({"features": FEATURES, "training": {"epochs": 3, "xla": False}})
+    artifact, report, _ = fit(config, tmp_path, healthy(200))
+    assert artifact.length == 32
+    assert report.windows["calibrating"] >= 20
+    assert "one stretch of time: a guess" in report.promise
+    assert "a budget of 0.0001 is beyond what" in report.fell_back
+    assert 2.0 < report.threshold < 3.5, "where the budget falls back to"
+    assert report.forecast is not None
+    assert report.forecast.a_day > 0
+    guess = parse_config(
+        {
+            "features": FEATURES,
+            "training": {"epochs": 1, "xla": False},
+            "threshold": {"fall_back": False},
+        }
+    )
+    told = fit(guess, tmp_path / "guess", healthy(200))[1]
+    assert told.promise.startswith("one normal window in 10,000; beyond the ")
+    assert told.threshold == pytest.approx(4.0)
+    assert told.fell_back == ""
+    score = artifact.open_score(threads=1)
+    assert set(score.states) == {"levels", "tails"}
 
 
 def test_a_dense_network_wider_than_the_window_is_refused(tmp_path: Path) -> None:
@@ -287,14 +326,13 @@ def _with_gaps(rows: list[Row], every: int) -> list[Row]:
     ("rows", "says"),
     [
         (lambda: healthy(40), r"too few uninterrupted ticks: .* needs about \d+ ticks"),
-        (lambda: healthy(1000), r"too few held-out windows for a threshold: .* about \d+ ticks"),
         (lambda: [r | {"wave": 1.0, "jump": 2.0} for r in healthy()], "every feature is constant"),
         (lambda: [r | {"wave": math.nan} for r in healthy()], "2700 of 2700 ticks cannot be used"),
         (lambda: _drop(healthy(), "jump"), "has no column 'jump'"),
         (lambda: _with_gaps(healthy(), LENGTH), r"too few uninterrupted ticks.*without a gap"),
         (lambda: healthy(1), "too few uninterrupted ticks"),
     ],
-    ids=["short", "no calibration", "constant", "nan", "no field", "gaps", "one tick"],
+    ids=["short", "constant", "nan", "no field", "gaps", "one tick"],
 )
 def test_data_that_does_not_suffice_is_refused_with_what_is_needed(
     tmp_path: Path, rows: Callable[[], list[Row]], says: str
@@ -307,18 +345,19 @@ def test_data_that_does_not_suffice_is_refused_with_what_is_needed(
 
 def test_as_many_ticks_as_the_message_asks_for_are_accepted(tmp_path: Path) -> None:
     with pytest.raises(DataError) as refused:
-        fit(make_config(), tmp_path, healthy(1000))
+        fit(make_config(), tmp_path, healthy(60))
     needed = int(str(refused.value).split("about ")[1].split()[0])
     one_epoch = parse_config(
         {
             "features": {"wave": "wave"},
-            "window": {"length": LENGTH},
+            "window": {"length_ticks": LENGTH},
             "model": {"units": [2]},
             "training": {"epochs": 1, "batch_size": 64, "xla": False},
         }
     )
     _, report, _ = fit(one_epoch, tmp_path, healthy(needed + LENGTH))
-    assert report.windows["calibrating"] >= 500
+    assert report.windows["calibrating"] >= 20
+    assert needed < 200
 
 
 def test_a_training_ends_when_its_time_is_up_and_is_a_model_all_the_same(tmp_path: Path) -> None:

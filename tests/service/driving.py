@@ -1,51 +1,50 @@
 """The real daemon on the embedded broker, driven poll by poll on a clock of its own.
 
-A script says how many records each poll gives, how far the clock moves, and where the process dies
-or a transaction fails. Dying leaves without a drain: what was not committed is gone.
+What a script says happens (scripted.py). Dying leaves without a drain: what was not committed is
+gone.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
-from detector.core.alerts import AlertPolicy
 from detector.core.cloudevents import encode_alert
-from detector.core.codec import Codec, RecordBlock, TickFormat
+from detector.core.codec import Codec
+from detector.core.dead_letters import dead_letters
+from detector.core.episodes import AlertPolicy
 from detector.core.features import FeatureSet
-from detector.core.pipeline import BatchResult, Pipeline, PipelinePolicy
-from detector.core.scoring import OnnxScorer
-from detector.core.ticks import Bool, TickBatch
+from detector.core.pipeline import BatchResult, Pipeline
+from detector.core.records import Message, Record, RecordBlock
+from detector.core.scorer import GraphScorer
+from detector.core.state import Deployment
+from detector.core.tick_format import TickFormat
+from detector.core.ticks import Int64, TickBatch
 from detector.errors import TransactionError
-from detector.service.checkpoint import Checkpoints, Deployment
-from detector.service.daemon import Daemon, LoopPolicy
-from detector.service.dead_letters import dead_letters
+from detector.service.assembly import Policies, assemble
+from detector.service.commit import CommitPolicy
+from detector.service.health import HealthPolicy
+from detector.service.loop import PollPolicy
 from detector.service.metrics import Metrics
-from detector.service.recovery import Recovery, RecoveryPolicy
-from detector.transport.broker import (
-    Message,
-    Outbox,
-    Record,
-    Release,
-    Standing,
-    StateReader,
-    Topics,
-    Worker,
-)
+from detector.service.recovery import RecoveryPolicy
+from detector.transport.broker import Topics
 from detector.transport.embedded import EmbeddedBroker, EmbeddedSettings
 from tests.artifacts import make_artifact
+from tests.core.making import Rules
 from tests.core.reference import LOOKING_BACK, Tick
 from tests.core.streams import START_NS
-from tests.faults.scene import timeless
+from tests.faults.published import timeless
 from tests.processes import Samples, samples
+from tests.service.scripted import DeathError, DrivenWorker, Lasting, SimulatedClock, Trouble
 
 LENGTH = 3
 TOPICS = Topics("ticks", "alerts", "dead", "state")
@@ -56,131 +55,37 @@ FORM = TickFormat("json", "field", "series", "timestamp", "ns", 10_000)
 NEVER_S = 1e12
 
 
-class DeathError(BaseException):
-    """The process ends here and now."""
-
-
-class SimulatedClock:
-    def __init__(self, now_s: float = 1000.0) -> None:
-        self.now_s = now_s
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """What happens at the n-th poll or commit of a process: it dies there, or (to a commit) its
-    transaction is reported as failed."""
-
-    where: str  # poll | before | after: a commit, that is not done or that is
-    number: int
-    fatal: bool = True
-
-
-class DrivenWorker:
-    """A worker whose polls follow a script and which dies or fails where it is told."""
-
-    def __init__(
-        self,
-        inner: Worker,
-        *,
-        sizes: Iterator[int],
-        pauses_s: Iterator[float],
-        clock: SimulatedClock,
-        troubles: Sequence[Trouble],
-        idle: Callable[[], None],
-    ) -> None:
-        self.inner = inner
-        self._sizes, self._pauses_s, self._clock = sizes, pauses_s, clock
-        self._troubles, self._idle = troubles, idle
-        self.polls = self.commits = 0
-        self._empty = 0
-
-    def open(self, release: Release) -> None:
-        self.inner.open(release)
-
-    def poll(self, *, max_records: int, timeout_s: float) -> list[RecordBlock]:
-        self.polls += 1
-        self._meet("poll", self.polls)
-        self._clock.now_s += next(self._pauses_s)
-        blocks = self.inner.poll(max_records=next(self._sizes), timeout_s=0)
-        self._empty = 0 if blocks else self._empty + 1
-        if self._empty > 5:
-            self._idle()
-        return blocks
-
-    def changes(self) -> tuple[frozenset[int], frozenset[int]]:
-        return self.inner.changes()
-
-    def standing(self, partitions: Sequence[int]) -> dict[int, Standing]:
-        return self.inner.standing(partitions)
-
-    def read_state(self, partitions: Sequence[int]) -> StateReader:
-        return self.inner.read_state(partitions)
-
-    def start(self, positions: Mapping[int, int]) -> None:
-        self.inner.start(positions)
-
-    def position(self, partition: int) -> int:
-        return self.inner.position(partition)
-
-    def may_commit(self) -> bool:
-        return self.inner.may_commit()
-
-    def commit(
-        self, outbox: Outbox, positions: Mapping[int, int], needed_from: Mapping[int, int]
-    ) -> None:
-        self.commits += 1
-        self._meet("before", self.commits)
-        self.inner.commit(outbox, positions, needed_from)
-        self._meet("after", self.commits)
-
-    def ready(self) -> bool:
-        return self.inner.ready()
-
-    def lag(self) -> dict[int, int]:
-        return self.inner.lag()
-
-    def readable(self) -> int:
-        return self.inner.readable()
-
-    def reopen(self) -> None:
-        self.inner.reopen()
-
-    def close(self) -> None:
-        self.inner.close()
-
-    def _meet(self, where: str, number: int) -> None:
-        for trouble in self._troubles:
-            if (trouble.where, trouble.number) == (where, number):
-                if trouble.fatal:
-                    raise DeathError(f"{where} {number}")
-                raise TransactionError(f"{where} {number}")
-
-
 class WitnessedPipeline(Pipeline):
     """Remembers what became of each tick whenever it was processed."""
 
-    def __init__(self, policy: PipelinePolicy) -> None:
-        super().__init__(policy, FEATURES, scorer())
+    def __init__(self, rules: Rules) -> None:
+        super().__init__(rules.stream(FEATURES), rules.track(FEATURES, scorer()), topic=rules.topic)
         self.seen: list[tuple[int, int, int, bytes]] = []
+        self.sizes: list[int] = []  # of the batches
 
-    def process(self, batch: TickBatch, held: Bool | None = None) -> BatchResult:
-        result = super().process(batch, held)
-        if held is not None:
-            batch = batch.select(~held)
+    def process(self, batch: TickBatch) -> BatchResult:
+        self.sizes.append(len(batch))
+        as_of = self._held_below(batch)
+        result = super().process(batch)
+        fresh = batch.offset >= as_of
         self.seen += [
             (int(offset), int(index), int(outcome), score.tobytes())
             for offset, index, outcome, score in zip(
-                batch.offset, batch.index, result.outcome, result.score, strict=True
+                batch.offset[fresh], batch.index[fresh], result.outcome, result.score, strict=True
             )
         ]
         return result
 
+    def _held_below(self, batch: TickBatch) -> Int64:
+        """For each tick the offset below which the restored state holds it."""
+        stream = self.stream
+        stream._as_of.reserve(stream.series.capacity)
+        slots = [stream.series.find(0, name) for name in batch.series]
+        return np.array([stream._as_of["as_of"][s] if s >= 0 else 0 for s in slots], np.int64)
+
 
 @cache
-def scorer() -> OnnxScorer:
+def scorer() -> GraphScorer:
     with TemporaryDirectory() as directory:
         path = Path(directory) / "model"
         artifact = make_artifact(path, LOOKING_BACK.expressions, length=LENGTH)
@@ -188,9 +93,13 @@ def scorer() -> OnnxScorer:
 
 
 def make_policy(
-    *, silence_s: float | None = None, max_future_s: float | None = None, max_series: int = 100
-) -> PipelinePolicy:
-    return PipelinePolicy(
+    *,
+    silence_s: float | None = None,
+    max_future_s: float | None = None,
+    max_series: int = 100,
+    forget_after_s: float | None = None,
+) -> Rules:
+    return Rules(
         topic=TOPICS.ticks,
         length=LENGTH,
         stride=1,
@@ -201,6 +110,7 @@ def make_policy(
         model_version="v1",
         max_future_s=max_future_s,
         silence_s=silence_s,
+        forget_after_s=forget_after_s,
     )
 
 
@@ -209,14 +119,18 @@ class Stage:
     """A deployment in a directory, and the processes that work in it one after the other."""
 
     directory: Path
-    policy: PipelinePolicy = field(default_factory=make_policy)
+    policy: Rules = field(default_factory=make_policy)
     interval_s: float = 1.0
     commit_interval_s: float = 0.1
+    most_ahead: int = 64
+    max_ticks: int = 10_000
     exactly_once: bool = True
     retention_records: int = 10**6
     on_lost_ticks: str = "fail"
     clock: SimulatedClock = field(default_factory=SimulatedClock)
     witnesses: list[WitnessedPipeline] = field(default_factory=list)
+    workers: list[DrivenWorker] = field(default_factory=list)
+    bad_ends: int = 0  # of processes whose last transaction failed
 
     def broker(self) -> EmbeddedBroker:
         settings = EmbeddedSettings(
@@ -234,49 +148,31 @@ class Stage:
         *troubles: Trouble,
         sizes: Sequence[int] = (64,),
         pauses_s: Sequence[float] = (0.05,),
+        lasting: Sequence[Lasting] = (Lasting(),),
     ) -> Samples:
         """One process, from its start until it dies or has nothing to do for long; its metrics."""
         pipeline = WitnessedPipeline(self.policy)
         self.witnesses.append(pipeline)
-        checkpoints = Checkpoints(pipeline, OURS, interval_s=self.interval_s)
         registry = CollectorRegistry()
         worker = DrivenWorker(
             self.broker().worker(TOPICS),
             sizes=itertools.cycle(sizes),
             pauses_s=itertools.cycle(pauses_s),
+            lasting=itertools.cycle(lasting),
             clock=self.clock,
             troubles=troubles,
             idle=lambda: daemon.stop(),
         )
-        daemon = Daemon(
-            worker=worker,
-            codec=Codec(FORM, FEATURES.fields, pipeline.series),
-            pipeline=pipeline,
-            checkpoints=checkpoints,
-            recovery=Recovery(
-                worker,
-                checkpoints.codec,
-                RecoveryPolicy(
-                    topic=TOPICS.ticks,
-                    state_topic=TOPICS.state,
-                    deployment=OURS,
-                    exactly_once=self.exactly_once,
-                    start="earliest",
-                    on_lost_ticks="fail" if self.on_lost_ticks == "fail" else "continue",
-                ),
-                monotonic_s=self.clock,
-            ),
-            metrics=Metrics(registry),
-            policy=LoopPolicy(
-                commit_interval_s=self.commit_interval_s,
-                max_poll_records=64,
-                alert_source="/test",
-                dead_letter_max_bytes=100,
-                hang_timeout_s=NEVER_S,
-                stop_timeout_s=NEVER_S,
-            ),
+        self.workers.append(worker)
+        daemon = assemble(
+            worker,
+            Codec(FORM, FEATURES.fields),
+            pipeline,
+            Metrics(registry),
+            self.told(),
             wall_s=self.clock,
             monotonic_s=self.clock,
+            sleep=self.clock.sleep,
         )
         try:
             daemon.run()
@@ -284,7 +180,25 @@ class Stage:
             worker.close()
         except TransactionError:
             assert daemon.stopping, "only the last transaction may end a process"
+            self.bad_ends += 1
         return samples(generate_latest(registry).decode())
+
+    def told(self) -> Policies:
+        return Policies(
+            deployment=OURS,
+            commit=CommitPolicy(self.commit_interval_s, self.most_ahead, "/test", 100),
+            health=HealthPolicy(hang_timeout_s=NEVER_S, stop_timeout_s=NEVER_S),
+            poll=PollPolicy(max_records=64, max_bytes=10**6, max_ticks=self.max_ticks),
+            recovery=RecoveryPolicy(
+                topic=TOPICS.ticks,
+                state_topic=TOPICS.state,
+                deployment=OURS,
+                exactly_once=self.exactly_once,
+                start="earliest",
+                on_lost_ticks="fail" if self.on_lost_ticks == "fail" else "continue",
+            ),
+            state_interval_s=self.interval_s,
+        )
 
     # -- what came of it, and what must
 
@@ -320,7 +234,7 @@ class Stage:
             [r.key for r in records],
             [r.value for r in records],
         )
-        batch, refused = Codec(FORM, FEATURES.fields, pipeline.series).decode(block)
+        batch, refused = Codec(FORM, FEATURES.fields).decode(block)
         result = pipeline.process(batch)
         letters = dead_letters(refused + result.rejects, {0: block}, max_bytes=100)
         return Golden(

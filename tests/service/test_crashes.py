@@ -17,7 +17,8 @@ from detector.core.ticks import Outcome
 from tests.core.reference import Tick
 from tests.core.streams import MAX_FUTURE_S, START_NS, streams
 from tests.processes import by_label, total
-from tests.service.driving import Stage, Trouble, make_policy, messages_of
+from tests.service.driving import Stage, make_policy, messages_of
+from tests.service.scripted import Lasting, Trouble
 
 _SETTINGS = settings(
     deadline=None,
@@ -28,9 +29,15 @@ _DEATHS = st.lists(st.builds(Trouble, _WHERE, st.integers(1, 12)), max_size=5)
 _FAILURE = st.builds(
     Trouble, st.sampled_from(["before", "after"]), st.integers(1, 12), st.just(False)
 )
+_GOING = st.builds(
+    Trouble, st.sampled_from(["release", "lose"]), st.integers(1, 20), st.just(False)
+)
 _SIZES = st.lists(st.sampled_from([1, 2, 3, 7, 50]), min_size=1, max_size=4)
 _PAUSES_S = st.lists(st.sampled_from([0.0, 0.01, 0.3, 2.0]), min_size=1, max_size=4).filter(any)
 _INTERVALS_S = st.sampled_from([0.0, 0.5, 2.0, 30.0])
+_LASTING = st.lists(
+    st.builds(Lasting, st.sampled_from([0, 0, 1, 2, 5, 30]), st.booleans()), min_size=1, max_size=4
+)
 _COMMIT_INTERVALS_S = st.sampled_from([0.0, 0.1, 1.0])
 
 
@@ -49,13 +56,13 @@ def assert_golden(stage: Stage) -> None:
     mark = decode_watermark(table[b"watermark"], "state/0")
     assert mark.committed == golden.records
     assert mark.needed_from == golden.records
-    watched = stage.policy.silence_s is not None
+    watched = stage.policy.silence_s is not None or stage.policy.forget_after_s is not None
     if watched:
         assert mark.event_ns == golden.pipeline.event_ns(0)
     saved = StateCodec(golden.pipeline).decode(0, table, "state/0")
     names = [name for _, name in saved.same.series]
-    slots = golden.pipeline.series.slots(0, names)
-    assert sorted(slots.tolist()) == sorted(golden.pipeline.series.of_partition(0).tolist())
+    slots = golden.pipeline.stream.series.slots(0, names)
+    assert sorted(slots.tolist()) == sorted(golden.pipeline.stream.series.of_partition(0).tolist())
     expected = golden.pipeline.snapshot(slots)
     for name, column in saved.same.columns.items():
         if not watched and name.startswith("silence."):
@@ -70,20 +77,22 @@ def play(
     failures: Sequence[Trouble],
     sizes: list[int],
     pauses_s: list[float],
+    lasting: list[Lasting],
 ) -> None:
     stage.publish(messages_of(ticks))
     for death in deaths:
-        stage.run(death, *failures, sizes=sizes, pauses_s=pauses_s)
-    stage.run(sizes=sizes, pauses_s=pauses_s)
+        stage.run(death, *failures, sizes=sizes, pauses_s=pauses_s, lasting=lasting)
+    stage.run(sizes=sizes, pauses_s=pauses_s, lasting=lasting)
     assert_golden(stage)
 
 
 @given(
     ticks=streams(),
     deaths=_DEATHS,
-    failures=st.lists(_FAILURE, max_size=2),
+    failures=st.lists(_FAILURE | _GOING, max_size=3),
     sizes=_SIZES,
     pauses_s=_PAUSES_S,
+    lasting=_LASTING,
     interval_s=_INTERVALS_S,
     commit_interval_s=_COMMIT_INTERVALS_S,
     max_series=st.sampled_from([100, 100, 3]),
@@ -96,6 +105,7 @@ def test_any_crashes_and_any_batches_give_the_alerts_and_scores_of_an_uninterrup
     failures: list[Trouble],
     sizes: list[int],
     pauses_s: list[float],
+    lasting: list[Lasting],
     interval_s: float,
     commit_interval_s: float,
     max_series: int,
@@ -109,7 +119,7 @@ def test_any_crashes_and_any_batches_give_the_alerts_and_scores_of_an_uninterrup
             commit_interval_s=commit_interval_s,
             exactly_once=exactly_once,
         )
-        play(stage, ticks, deaths, failures, sizes, pauses_s)
+        play(stage, ticks, deaths, failures, sizes, pauses_s, lasting)
 
 
 @given(
@@ -117,6 +127,7 @@ def test_any_crashes_and_any_batches_give_the_alerts_and_scores_of_an_uninterrup
     deaths=_DEATHS,
     sizes=_SIZES,
     pauses_s=_PAUSES_S,
+    lasting=_LASTING,
     interval_s=_INTERVALS_S,
     silence_s=st.sampled_from([0.75, 5.0]),
 )
@@ -126,18 +137,80 @@ def test_any_crashes_and_any_batches_give_the_silences_of_an_uninterrupted_run(
     deaths: list[Trouble],
     sizes: list[int],
     pauses_s: list[float],
+    lasting: list[Lasting],
     interval_s: float,
     silence_s: float,
 ) -> None:
     with TemporaryDirectory() as directory:
         policy = make_policy(silence_s=silence_s, max_future_s=MAX_FUTURE_S)
         stage = Stage(Path(directory), policy=policy, interval_s=interval_s)
-        play(stage, ticks, deaths, [], sizes, pauses_s)
+        play(stage, ticks, deaths, [], sizes, pauses_s, lasting)
+
+
+@given(
+    ticks=streams(),
+    deaths=_DEATHS,
+    failures=st.lists(_FAILURE | _GOING, max_size=3),
+    sizes=_SIZES,
+    pauses_s=_PAUSES_S,
+    lasting=_LASTING,
+    interval_s=_INTERVALS_S,
+    forget_after_s=st.sampled_from([2.0, 6.0, 64.0]),
+    silence_s=st.sampled_from([None, 5.0]),
+    max_series=st.sampled_from([100, 3]),
+    exactly_once=st.booleans(),
+)
+@settings(_SETTINGS, max_examples=120)
+def test_any_crashes_and_any_batches_forget_the_series_an_uninterrupted_run_forgets(
+    ticks: list[Tick],
+    deaths: list[Trouble],
+    failures: list[Trouble],
+    sizes: list[int],
+    pauses_s: list[float],
+    lasting: list[Lasting],
+    interval_s: float,
+    forget_after_s: float,
+    silence_s: float | None,
+    max_series: int,
+    exactly_once: bool,
+) -> None:
+    with TemporaryDirectory() as directory:
+        policy = make_policy(
+            silence_s=silence_s, forget_after_s=forget_after_s, max_series=max_series
+        )
+        stage = Stage(
+            Path(directory), policy=policy, interval_s=interval_s, exactly_once=exactly_once
+        )
+        play(stage, ticks, deaths, failures, sizes, pauses_s, lasting)
 
 
 def steady(name: str, seconds: Iterable[float], *, value: float = 1.0) -> list[Tick]:
     values = (value, value + 1)
     return [Tick(name, START_NS + round(s * 1e9), values, i) for i, s in enumerate(seconds)]
+
+
+@pytest.mark.parametrize("number", [4, 9, 11])
+@pytest.mark.parametrize("follower", ["refused", "new"])
+def test_a_replay_gives_no_place_away_that_was_taken_when_its_ticks_came(
+    tmp_path: Path, follower: str, number: int
+) -> None:
+    """There is room for two. One is refused, another is forgotten, its place is taken: a replay
+    that begins with the refused one must not find the place free."""
+    base = START_NS - START_NS % 10**9  # on the grid of forgetting
+
+    def tick(name: str, second: float) -> Tick:
+        return Tick(name, base + round(second * 1e9), (1.0 + second % 3, 2.0 + second % 2), 0)
+
+    rules = make_policy(forget_after_s=64.0, max_series=2)
+    stage = Stage(tmp_path, policy=rules, interval_s=1e5)
+    stage.publish(messages_of([tick("leaves", 0.2)]))
+    stage.run()
+    stage.publish(messages_of([tick("stays", 1), tick("refused", 64.1), tick("stays", 66.5)]))
+    stage.publish(messages_of([tick(follower, 67), tick(follower, 68)]))
+    stage.run(Trouble("poll", number), sizes=[1], pauses_s=[0.2])
+    stage.publish(messages_of([tick(follower, 69), tick(follower, 70), tick(follower, 71)]))
+    stage.run(sizes=[1])
+    assert_golden(stage)
 
 
 @pytest.mark.parametrize("interval_s", [0.0, 1.0])

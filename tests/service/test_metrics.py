@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -13,8 +15,17 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from detector.core.alerts import Severity, State
-from detector.core.pipeline import KIND, SILENCE
+from detector.core.alerts import (
+    MODEL_DRIFT,
+    NEW_NORMAL,
+    RECONSTRUCTION,
+    SILENCE,
+    Severity,
+    State,
+)
+from detector.core.rehearsal import Forecast
+from detector.core.scores import Acquaintance
+from detector.core.thresholds.deployed import Deployed
 from detector.core.ticks import REJECT_REASONS, Outcome
 from detector.service.metrics import STAGES, ArrayHistogram, Metrics, metric_names
 from tests.processes import Samples, by_label, samples
@@ -35,6 +46,7 @@ def exposed(registry: CollectorRegistry) -> Samples:
 def test_an_array_histogram_equals_one_fed_value_by_value(batches: list[list[float]]) -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
     arrays = ArrayHistogram("h", "text", EDGES, ours)
+    Metrics(CollectorRegistry())  # settles for the whole process that nothing is _created
     single = Histogram("h", "text", buckets=EDGES, registry=theirs)
     for batch in batches:
         arrays.observe(np.array(batch))
@@ -69,13 +81,37 @@ def test_every_label_value_is_there_from_the_start_at_zero() -> None:
     transactions = label_values("detector_transactions_total", "outcome")
     assert transactions == {"committed", "aborted", "unknown"}
     assert label_values("detector_processing_seconds_count", "stage") == set(STAGES)
+    assert label_values("detector_processing_cpu_seconds_total", "stage") == set(STAGES)
     alerts = {labels for name, labels in found if name == "detector_alerts_total"}
     levels, states = ([m.name.lower() for m in e] for e in (Severity, State))
-    expected = {(KIND, level, state) for level in levels for state in states}
-    expected |= {(SILENCE, "warning", "opened"), (SILENCE, "warning", "resolved")}
+    expected = {(RECONSTRUCTION, level, state) for level in levels for state in states}
+    of_series = (SILENCE, MODEL_DRIFT, NEW_NORMAL)
+    expected |= {(k, "warning", state) for k in of_series for state in ("opened", "resolved")}
     assert {tuple(value for _, value in labels) for labels in alerts} == expected
     counters = {name: value for (name, _), value in found.items() if name.endswith("_total")}
     assert set(counters.values()) == {0}
+
+
+def test_a_stage_is_charged_its_own_computing_and_not_its_waiting() -> None:
+    registry = CollectorRegistry()
+    processing = Metrics(registry).processing
+    with processing.labels("poll").time():
+        threading.Event().wait(0.05)
+    with pytest.raises(ValueError, match="inside"), processing.labels("decode").time():
+        _compute_and_fail()
+    found = exposed(registry)
+    wall, cpu = "detector_processing_seconds_sum", "detector_processing_cpu_seconds_total"
+    assert by_label(found, wall, "stage").keys() == {"poll", "decode"}
+    seconds = by_label(found, cpu, "stage")
+    assert seconds["decode"] >= 0.02
+    assert seconds["poll"] < by_label(found, wall, "stage")["poll"] / 2
+
+
+def _compute_and_fail() -> None:
+    end_s = time.thread_time() + 0.02
+    while time.thread_time() < end_s:
+        pass
+    raise ValueError("inside")
 
 
 def test_names_carry_the_prefix_and_end_as_their_kind_asks() -> None:
@@ -153,3 +189,30 @@ def test_scores_without_a_window_are_left_out() -> None:
     assert found[("detector_score_sum", ())] == 2.5
     assert found[("detector_batch_windows_count", ())] == 1
     assert found[("detector_batch_windows_sum", ())] == 2
+
+
+def test_the_threshold_is_told_with_what_was_asked_and_what_to_expect() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    metrics.tell_threshold(Deployed(3.0, 1e-4, 1e-3), Forecast({"a": 2}, 0.5, 4.0, counted=False))
+    found = exposed(registry)
+    assert found["detector_threshold", ()] == 3.0
+    assert by_label(found, "detector_budget_ratio", "of") == {"asked": 1e-4, "deployed": 1e-3}
+    assert found["detector_expected_normal_alerts_per_day", ()] == 4.0
+    metrics.tell_threshold(Deployed(2.5, None, None), None)
+    found = exposed(registry)
+    assert np.isnan(found["detector_budget_ratio", (("of", "asked"),)])
+    assert np.isnan(found["detector_expected_normal_alerts_per_day", ()])
+
+
+def test_how_well_series_are_known_is_told() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    metrics.tell_acquaintance(Acquaintance(3, 4, np.arange(11.0)))
+    found = exposed(registry)
+    reasons = by_label(found, "detector_cold_series", "reason")
+    assert reasons == {"cannot_alert": 3, "shared_calibration": 4}
+    drift = by_label(found, "detector_model_drift_decades", "percentile")
+    assert drift == {"50": 5.0, "90": 9.0, "100": 10.0}
+    metrics.tell_acquaintance(Acquaintance(0, 0, np.empty(0)))
+    assert by_label(exposed(registry), "detector_model_drift_decades", "percentile") == {}

@@ -2,149 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 
-from detector.core.pipeline import Pipeline
-from detector.core.state import VERSION, WATERMARK_KEY, StateCodec, Watermark, series_key
-from detector.errors import StateError
-from detector.service.recovery import Recovered, Recovery, RecoveryPolicy
-from detector.transport.broker import Standing, Worker
+from detector.core.state import WATERMARK_KEY, StateCodec, series_key
+from tests.core.making import pipeline_of
 from tests.core.reference import Tick, batch_of
 from tests.core.streams import START_NS
-from tests.service.driving import FEATURES, OURS, SimulatedClock, make_policy, scorer
-
-POLICY = RecoveryPolicy(
-    topic="ticks",
-    state_topic="state",
-    deployment=OURS,
-    exactly_once=True,
-    start="earliest",
-    on_lost_ticks="fail",
-)
-#: How long a difference may last, and a little more.
-SETTLE_S = 10.0
-Tables = dict[int, dict[bytes, bytes]]
-
-
-class FakeReader:
-    def __init__(self, worker: FakeWorker, partitions: Sequence[int]) -> None:
-        self._worker, self.partitions = worker, tuple(partitions)
-        self.closed = False
-
-    def read(self, *, timeout_s: float) -> bool:
-        assert not self.closed
-        return self._worker.all_read
-
-    def tables(self) -> Mapping[int, Mapping[bytes, bytes]]:
-        return {p: self._worker.state.get(p, {}) for p in self.partitions}
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class FakeWorker:
-    """What a worker tells of state and offsets; the test changes it as it goes."""
-
-    def __init__(self) -> None:
-        self.state: Tables = {}
-        self.stands: dict[int, Standing] = {}
-        self.all_read = True
-        self.readers: list[FakeReader] = []
-
-    def standing(self, partitions: Sequence[int]) -> dict[int, Standing]:
-        return {p: self.stands[p] for p in partitions if p in self.stands}
-
-    def read_state(self, partitions: Sequence[int]) -> FakeReader:
-        self.readers.append(FakeReader(self, partitions))
-        return self.readers[-1]
-
-
-class Case:
-    """A recovery over a fake worker, and its clock."""
-
-    def __init__(self, **changes: Any) -> None:
-        self.worker, self.clock = FakeWorker(), SimulatedClock(50.0)
-        self.pipeline = Pipeline(make_policy(), FEATURES, scorer())
-        self.codec = StateCodec(self.pipeline)
-        self.recovery = Recovery(
-            cast(Worker, self.worker),
-            self.codec,
-            replace(POLICY, **changes),
-            monotonic_s=self.clock,
-        )
-
-    def leave(
-        self,
-        partition: int = 0,
-        *,
-        committed: int,
-        needed_from: int | None = None,
-        as_of: Mapping[str, int] | None = None,
-        **changes: Any,
-    ) -> None:
-        """Write what a worker leaves: a watermark and the state of some series."""
-        mark = Watermark(
-            **{
-                "version": VERSION,
-                "committed": committed,
-                "needed_from": committed if needed_from is None else needed_from,
-                "event_ns": START_NS,
-                "group": OURS.group,
-                "alerts": OURS.alerts,
-                "model": "v1",
-                **changes,
-            }
-        )
-        table = self.worker.state.setdefault(partition, {})
-        table[WATERMARK_KEY] = mark.encode()
-        for name, offset in (as_of or {}).items():
-            table[series_key(name)] = self.record(name, offset)
-
-    def record(self, name: str, as_of: int) -> bytes:
-        pipeline = Pipeline(make_policy(), FEATURES, scorer())
-        pipeline.process(batch_of(pipeline, [Tick(name, START_NS, (1.0, 2.0), 0)]))
-        state = pipeline.snapshot(pipeline.series.of_partition(0))
-        return self.codec.encode(state, np.array([as_of]))[0]
-
-    def stand(
-        self, committed: int | None, *, first: int = 0, end: int = 100, partition: int = 0
-    ) -> None:
-        self.worker.stands[partition] = Standing(committed, first, end)
-
-    def restore(self, *partitions: int) -> list[Recovered]:
-        self.recovery.gain(partitions or (0,))
-        return self.recovery.step()
-
-    def restore_one(self) -> Recovered:
-        (found,) = self.restore()
-        assert self.recovery.waiting == frozenset()
-        assert self.recovery.step() == []
-        return found
-
-    def assert_refused_in_the_end(self, says: str) -> None:
-        """Waited for, and refused when it has lasted too long."""
-        began_s = self.clock.now_s
-        assert self.restore() == []
-        with pytest.raises(StateError, match=says) as error:
-            self.wait(10 * SETTLE_S)
-        assert SETTLE_S <= self.clock.now_s - began_s <= SETTLE_S + 2.0
-        assert "detector state reset" in str(error.value)
-
-    def wait(self, for_s: float) -> None:
-        until_s = self.clock.now_s + for_s
-        while self.clock.now_s < until_s:
-            self.clock.now_s += 0.5
-            assert self.recovery.step() == []
-
-    def assert_refused(self, says: str) -> None:
-        with pytest.raises(StateError, match=says):
-            self.restore()
-
+from tests.service.driving import FEATURES, make_policy, scorer
+from tests.service.recovering import SETTLE_S, Case
 
 # -- what fits
 
@@ -184,7 +53,7 @@ def test_a_watermark_alone_is_a_history() -> None:
 
 def test_the_state_of_another_model_gives_its_heads_and_no_windows() -> None:
     case = Case()
-    other = Pipeline(replace(make_policy(), model_version="v0"), FEATURES, scorer())
+    other = pipeline_of(replace(make_policy(), model_version="v0"), FEATURES, scorer())
     other.process(batch_of(other, [Tick("a", START_NS, (1.0, 2.0), 0)]))
     (value,) = StateCodec(other).encode(other.snapshot(np.array([0])), np.array([60]))
     case.leave(committed=60, model="v0")
@@ -206,10 +75,10 @@ def test_nothing_is_judged_before_everything_has_been_read() -> None:
     case.worker.all_read = False
     assert case.restore() == []
     case.clock.now_s += 100 * SETTLE_S
-    assert case.recovery.step() == []
-    assert case.recovery.waiting == {0}
+    assert case.step() == []
+    assert case.partitions.restoring == [0]
     case.worker.all_read = True
-    (found,) = case.recovery.step()
+    (found,) = case.step()
     assert found.position == 60
 
 
@@ -219,9 +88,9 @@ def test_a_watermark_that_becomes_visible_late_is_waited_for() -> None:
     case.stand(60)
     assert case.restore() == []
     case.clock.now_s += SETTLE_S / 2
-    assert case.recovery.step() == []
+    assert case.step() == []
     case.leave(committed=60, needed_from=55)
-    (found,) = case.recovery.step()
+    (found,) = case.step()
     assert (found.committed, found.position) == (60, 55)
 
 
@@ -230,7 +99,7 @@ def test_a_first_watermark_that_becomes_visible_late_is_waited_for() -> None:
     case.stand(60)
     assert case.restore() == []
     case.leave(committed=60)
-    (found,) = case.recovery.step()
+    (found,) = case.step()
     assert found.position == 60
 
 
@@ -240,7 +109,7 @@ def test_an_offset_that_becomes_visible_late_is_waited_for() -> None:
     case.stand(50)
     assert case.restore() == []
     case.stand(60)
-    (found,) = case.recovery.step()
+    (found,) = case.step()
     assert found.committed == 60
 
 
@@ -253,13 +122,13 @@ def test_an_offset_that_is_not_settled_yet_is_waited_for_however_long() -> None:
     assert [r.partition for r in case.restore(0, 1)] == [1]
     for _ in range(10):
         case.clock.now_s += SETTLE_S
-        assert case.recovery.step() == []
+        assert case.step() == []
     case.stand(59)  # and what it shows then has its own time to settle
-    assert case.recovery.step() == []
+    assert case.step() == []
     case.clock.now_s += SETTLE_S / 2
-    assert case.recovery.step() == []
+    assert case.step() == []
     case.stand(60)
-    assert [r.partition for r in case.recovery.step()] == [0]
+    assert [r.partition for r in case.step()] == [0]
 
 
 # -- what is refused
@@ -386,9 +255,9 @@ def test_each_partition_goes_on_as_soon_as_it_can() -> None:
     case.stand(60, partition=0)
     case.stand(20, partition=1)
     assert [r.partition for r in case.restore(0, 1)] == [0]
-    assert case.recovery.waiting == {1}
+    assert case.partitions.restoring == [1]
     case.leave(1, committed=20)
-    assert [r.partition for r in case.recovery.step()] == [1]
+    assert [r.partition for r in case.step()] == [1]
     assert all(reader.closed for reader in case.worker.readers)
 
 
@@ -399,12 +268,11 @@ def test_a_partition_that_is_lost_while_it_is_restored_is_not_restored() -> None
         case.stand(60, partition=partition)
     case.worker.all_read = False
     assert case.restore(0, 1) == []
-    case.recovery.lose([1])
+    case.lose(1)
     assert case.worker.readers[0].closed
     case.worker.all_read = True
-    assert [r.partition for r in case.recovery.step()] == [0]
+    assert [r.partition for r in case.step()] == [0]
     assert case.worker.readers[-1].partitions == (0,)
-    assert case.recovery.waiting == frozenset()
 
 
 def test_losing_a_partition_that_is_not_restored_disturbs_nobody() -> None:
@@ -413,7 +281,7 @@ def test_losing_a_partition_that_is_not_restored_disturbs_nobody() -> None:
     case.stand(60)
     case.worker.all_read = False
     case.restore()
-    case.recovery.lose([7])
+    case.lose(7)
     assert not case.worker.readers[0].closed
 
 
@@ -422,13 +290,13 @@ def test_a_partition_that_is_lost_and_gained_again_is_read_anew() -> None:
     case.leave(committed=50)
     case.stand(60)
     assert case.restore() == []
-    case.recovery.lose([0])
+    case.lose(0)
     case.clock.now_s += 3 * SETTLE_S
     case.leave(committed=70)
     case.stand(60)
     assert case.restore() == [], "it has its whole time again"
     case.stand(70)
-    (found,) = case.recovery.step()
+    (found,) = case.step()
     assert (found.committed, len(case.worker.readers)) == (70, 2)
 
 
@@ -439,6 +307,4 @@ def test_closing_ends_what_is_under_way() -> None:
     case.restore()
     case.recovery.close()
     assert case.worker.readers[0].closed
-    assert case.recovery.waiting == frozenset()
-    assert case.recovery.step() == []
     case.recovery.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -78,3 +79,23 @@ def test_a_main_thread_that_never_returns_is_ended_too() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], timeout=40, check=False)
     assert done.returncode == EXIT_HUNG
+
+
+def test_a_log_that_nobody_takes_does_not_keep_it_from_ending_the_process() -> None:
+    """Standard error is a pipe that is full: who writes to it waits, and holds the log's lock."""
+    program = """
+import os, threading, time
+from detector.service.logs import configure, event
+from detector.service.watchdog import Watchdog
+configure(level="info", form="text")
+Watchdog(lambda: "no round completed", end=os._exit).start()
+while True:
+    event("x" * 1000)
+"""
+    reading, writing = os.pipe()
+    try:
+        with subprocess.Popen([sys.executable, "-c", program], stderr=writing) as process:
+            assert process.wait(SOON_S) == EXIT_HUNG
+    finally:
+        os.close(reading)
+        os.close(writing)

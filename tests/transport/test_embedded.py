@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import resource
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,87 +14,28 @@ from pathlib import Path
 
 import pytest
 
-from detector.core.codec import RecordBlock
+from detector.core.records import Message
 from detector.errors import BrokerError, TransactionError
-from detector.transport.broker import Message, Outbox, Record, Standing, Topics
+from detector.transport.broker import Outbox, Standing
 from detector.transport.embedded import (
     SCHEMA_VERSION,
     EmbeddedBroker,
-    EmbeddedSettings,
-    EmbeddedWorker,
 )
-from tests.processes import wait_for
+from tests.contracts.transports import commit
+from tests.transport.file_broker import (
+    TOPICS,
+    Clock,
+    begin,
+    commit_and_prune,
+    everything,
+    keep,
+    numbers,
+    publish,
+    settings,
+    working,
+)
 
-TOPICS = Topics("ticks", "alerts", "dead-letters", "state")
 NOBODY = 65534
-
-
-class Clock:
-    """A wall clock that the test moves."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-def settings(path: Path, *, hours: float = 24.0, records: int = 10_000_000) -> EmbeddedSettings:
-    return EmbeddedSettings(path, "normal", hours * 3600, records)
-
-
-def keep(partitions: frozenset[int]) -> None:
-    raise AssertionError("the only worker keeps its partition")
-
-
-def begin(worker: EmbeddedWorker) -> None:
-    """Read on where the last worker has stopped."""
-    worker.changes()
-    (stands,) = worker.standing([0]).values()
-    worker.start({0: stands.first if stands.committed is None else stands.committed})
-
-
-@contextmanager
-def working(broker: EmbeddedBroker) -> Iterator[EmbeddedWorker]:
-    worker = broker.worker(TOPICS)
-    worker.open(keep)
-    begin(worker)
-    try:
-        yield worker
-    finally:
-        worker.close()
-
-
-def publish(broker: EmbeddedBroker, numbers: range, topic: str = TOPICS.ticks) -> None:
-    publisher = broker.publisher()
-    try:
-        publisher.publish(topic, [Message(None, b"%d" % n) for n in numbers])
-        publisher.flush()
-    finally:
-        publisher.close()
-
-
-def everything(broker: EmbeddedBroker, topic: str) -> list[Record]:
-    reader = broker.reader(topic, from_beginning=True)
-    found: list[Record] = []
-    try:
-        while not reader.at_end():
-            found += reader.poll(timeout_s=1.0)
-    finally:
-        reader.close()
-    return found
-
-
-def numbers(found: list[Record] | list[RecordBlock]) -> list[int]:
-    values = [v for f in found for v in (f.values if isinstance(f, RecordBlock) else [f.value])]
-    return [int(v or b"-1") for v in values]
-
-
-def commit_and_prune(broker: EmbeddedBroker, position: int, needed_from: int | None = None) -> None:
-    """The first commit of a worker prunes."""
-    with working(broker) as worker:
-        needed = position if needed_from is None else needed_from
-        worker.commit(Outbox(), {0: position}, {0: needed})
 
 
 # -- one worker
@@ -121,43 +58,9 @@ def test_a_refused_worker_leaves_the_first_at_work(tmp_path: Path) -> None:
         with pytest.raises(BrokerError):
             refused.open(keep)
         refused.close()
-        assert numbers(worker.poll(max_records=10, timeout_s=5)) == [0, 1, 2]
+        assert numbers(worker.poll(max_records=10, max_bytes=10**7, timeout_s=5)) == [0, 1, 2]
         with pytest.raises(BrokerError):
             broker.worker(TOPICS).open(keep)
-
-
-HOLDER = """
-import sys, time
-from pathlib import Path
-from detector.transport.broker import Topics
-from detector.transport.embedded import EmbeddedBroker, EmbeddedSettings
-worker = EmbeddedBroker(EmbeddedSettings(Path(sys.argv[1]), "normal", 3600.0, 1000)).worker(
-    Topics("ticks", "alerts", "dead-letters", "state"))
-worker.open(lambda partitions: None)
-print("open", flush=True)
-sys.stdin.read()
-"""
-
-
-def test_the_lock_of_a_killed_worker_is_free(tmp_path: Path) -> None:
-    broker = EmbeddedBroker(settings(tmp_path / "b.sqlite"))
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path / "b.sqlite")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"open\n"
-        with pytest.raises(BrokerError, match="transport: kafka"):
-            broker.worker(TOPICS).open(keep)
-        os.kill(holder.pid, signal.SIGKILL)
-        assert holder.wait(30) == -signal.SIGKILL
-    finally:
-        holder.kill()
-        holder.communicate(timeout=30)
-    with working(broker) as worker:
-        assert worker.ready()
 
 
 def test_a_worker_that_could_not_open_holds_no_lock(tmp_path: Path) -> None:
@@ -209,7 +112,7 @@ def test_no_tick_that_a_restart_would_read_is_ever_deleted(
     assert numbers(everything(broker, TOPICS.ticks)) == list(range(needed_from, 10))
     with working(broker) as worker:
         assert worker.standing([0]) == {0: Standing(committed, needed_from, 10)}
-        blocks = worker.poll(max_records=100, timeout_s=5)
+        blocks = worker.poll(max_records=100, max_bytes=10**7, timeout_s=5)
     assert numbers(blocks) == list(range(committed, 10))
 
 
@@ -232,9 +135,9 @@ def test_a_file_of_the_first_version_is_taken_over_as_it_is(tmp_path: Path) -> N
     broker.prepare(TOPICS, partitioned=(), create=True)
     with working(broker) as worker:
         assert worker.standing([0])[0].committed == 3
-        assert numbers(worker.poll(max_records=10, timeout_s=5)) == [3, 4]
+        assert numbers(worker.poll(max_records=10, max_bytes=10**7, timeout_s=5)) == [3, 4]
         state = [Message(b"key", b"value", partition=0)]
-        worker.commit(Outbox(state=state), {0: 5}, {0: 5})
+        commit(worker, Outbox(state=state), {0: 5}, {0: 5})
     with closing(broker.keeper(TOPICS)) as keeper:
         assert keeper.tables() == {0: {b"key": b"value"}}
 
@@ -252,7 +155,7 @@ def test_offsets_go_on_after_everything_was_deleted(tmp_path: Path) -> None:
         assert [(r.offset, r.value) for r in found] == [(5, b"5"), (6, b"6"), (7, b"7")]
         assert behind.poll(timeout_s=5) == found  # a reader that was overtaken goes on
     with working(broker) as worker:
-        (block,) = worker.poll(max_records=10, timeout_s=5)
+        (block,) = worker.poll(max_records=10, max_bytes=10**7, timeout_s=5)
     assert list(block.offsets) == [5, 6, 7]
 
 
@@ -265,7 +168,7 @@ def test_a_new_worker_starts_at_the_first_tick_that_is_left(tmp_path: Path) -> N
         database.execute("DELETE FROM positions")
     with working(broker) as worker:
         assert worker.lag() == {0: 3}
-        assert numbers(worker.poll(max_records=10, timeout_s=5)) == [7, 8, 9]
+        assert numbers(worker.poll(max_records=10, max_bytes=10**7, timeout_s=5)) == [7, 8, 9]
 
 
 # -- files that cannot be used
@@ -361,83 +264,19 @@ def test_a_commit_that_the_disk_refuses_leaves_nothing(tmp_path: Path) -> None:
     broker = EmbeddedBroker(settings(tmp_path / "b.sqlite"))
     publish(broker, range(3))
     with working(broker) as worker:
-        worker.poll(max_records=10, timeout_s=5)
+        worker.poll(max_records=10, max_bytes=10**7, timeout_s=5)
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         large = Outbox([Message(b"k", bytes(500_000))], [Message(b"k", b"dead")])
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
         try:
             with pytest.raises(TransactionError, match=r"b\.sqlite"):
-                worker.commit(large, {0: 3}, {0: 3})
+                commit(worker, large, {0: 3}, {0: 3})
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert everything(broker, TOPICS.alerts) == everything(broker, TOPICS.dead_letters) == []
         worker.reopen()
         begin(worker)
-        assert numbers(worker.poll(max_records=10, timeout_s=5)) == [0, 1, 2]
-        worker.commit(large, {0: 3}, {0: 3})
+        assert numbers(worker.poll(max_records=10, max_bytes=10**7, timeout_s=5)) == [0, 1, 2]
+        commit(worker, large, {0: 3}, {0: 3})
     assert len(everything(broker, TOPICS.alerts)) == 1
     assert len(everything(broker, TOPICS.dead_letters)) == 1
-
-
-# -- other processes
-
-
-def publish_in_batches(path: Path, records: int) -> None:
-    """Runs in a process of its own."""
-    publisher = EmbeddedBroker(settings(path)).publisher()
-    try:
-        for start in range(0, records, 10):
-            batch = range(start, min(start + 10, records))
-            publisher.publish(TOPICS.ticks, [Message(None, b"%d" % n) for n in batch])
-    finally:
-        publisher.close()
-
-
-def test_a_publisher_in_another_process_and_a_committing_worker_do_not_disturb_each_other(
-    tmp_path: Path,
-) -> None:
-    path, records = tmp_path / "b.sqlite", 5_000
-    broker = EmbeddedBroker(settings(path))
-    process = multiprocessing.get_context("spawn").Process(
-        target=publish_in_batches, args=(path, records)
-    )
-    seen: list[int] = []
-    with working(broker) as worker:
-        process.start()
-        try:
-
-            def round_done() -> bool:
-                for block in worker.poll(max_records=100, timeout_s=0.1):
-                    seen.extend(numbers([block]))
-                    after = block.offsets[-1] + 1
-                    alert = Message(None, b"%d" % block.offsets[-1])
-                    worker.commit(Outbox([alert]), {0: after}, {0: after})
-                return len(seen) >= records
-
-            wait_for(round_done, "every record of the other process arrives", timeout_s=60)
-            process.join(30)
-            assert process.exitcode == 0
-        finally:
-            process.kill()
-            process.join()
-    assert seen == list(range(records))
-    assert numbers(everything(broker, TOPICS.alerts))[-1] == records - 1
-
-
-def test_two_processes_that_create_the_file_at_once_both_succeed(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "b.sqlite"
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=publish_in_batches, args=(path, 100)) for _ in range(2)]
-    try:
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join(60)
-        assert [p.exitcode for p in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
-    found = everything(EmbeddedBroker(settings(path)), TOPICS.ticks)
-    assert sorted(numbers(found)) == sorted([*range(100), *range(100)])
-    assert [r.offset for r in found] == list(range(200))

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
-import queue
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
-from kafka import KafkaAdminClient, KafkaProducer
-from kafka.admin import ConfigResource, ConfigResourceType
+from kafka import KafkaProducer
 
-from detector.core.codec import RecordBlock
-from detector.errors import ConfigError, DetectorError, FencedError, StateError, TransactionError
-from detector.transport.broker import Message, Outbox, Release, Worker
+from detector.core.records import Message
+from detector.errors import DetectorError, FencedError, TransactionError
+from detector.transport.broker import Outbox, Worker
 from tests.contracts.transports import (
     DEADLINE_S,
     Interrupted,
     Kafka,
     begin,
-    gain,
-    kafka_transport,
-    keep,
+    commit,
     offsets,
     outbox,
-    prepare,
     publish_numbers,
     read_values,
     saved,
@@ -45,103 +36,10 @@ from tests.contracts.transports import (
     wait_state,
     working,
 )
-from tests.kafka_broker import KafkaBroker as KafkaNode
 from tests.processes import wait_for
+from tests.transport.members import Member, administering, polling, reads
 
 pytestmark = pytest.mark.kafka
-T = TypeVar("T")
-
-
-@pytest.fixture
-def bare(kafka: KafkaNode) -> Kafka:
-    return kafka_transport(kafka)
-
-
-@pytest.fixture
-def transport(bare: Kafka) -> Kafka:
-    prepare(bare)
-    return bare
-
-
-@contextmanager
-def administering(transport: Kafka) -> Iterator[Any]:
-    admin: Any = KafkaAdminClient(bootstrap_servers=transport.settings.bootstrap_servers)
-    try:
-        yield admin
-    finally:
-        admin.close()
-
-
-class Member:
-    """A worker in a thread of its own that does nothing but poll, as the others of its group wait
-    for it: a poll in the middle of a rebalance lasts until all have joined."""
-
-    def __init__(self, worker: Worker) -> None:
-        self.lost: list[frozenset[int]] = []
-        self.gained: list[frozenset[int]] = []
-        self.blocks: list[RecordBlock] = []
-        self.failures: list[Exception] = []
-        self.ended = False
-        self._worker = worker
-        self._asked: queue.Queue[tuple[Callable[[Worker], Any], Future[Any]]] = queue.Queue()
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
-
-    def do(self, action: Callable[[Worker], T]) -> T:
-        """Between two polls."""
-        answer: Future[T] = Future()
-        self._asked.put((action, answer))
-        return answer.result(DEADLINE_S)
-
-    def end(self) -> None:
-        self.ended = True
-        self._thread.join(DEADLINE_S)
-
-    @property
-    def held(self) -> frozenset[int]:
-        held: frozenset[int] = frozenset()
-        for lost, gained in zip(self.lost, self.gained, strict=True):
-            held = (held - lost) | gained
-        return held
-
-    def values(self, partition: int) -> list[int]:
-        return values(self.blocks, partition)
-
-    def wait(self, condition: Callable[[], object], what: str) -> None:
-        wait_for(lambda: bool(condition() or self.failures), what, timeout_s=DEADLINE_S)
-        assert condition(), f"{what}: {self.failures}"
-
-    def _work(self) -> None:
-        while not self.ended:
-            with contextlib.suppress(queue.Empty):
-                action, answer = self._asked.get_nowait()
-                try:
-                    answer.set_result(action(self._worker))
-                except BaseException as error:  # noqa: BLE001  # it is for who asked
-                    answer.set_exception(error)
-            try:
-                self.blocks += self._worker.poll(max_records=1000, timeout_s=0.1)
-            except TransactionError as error:
-                self.failures.append(error)
-                self._worker.reopen()
-            lost, gained = self._worker.changes()
-            if lost or gained:
-                self.lost.append(lost)
-                self.gained.append(gained)
-
-
-def reads(member: Member, partition: int, expected: list[int]) -> bool:
-    return member.values(partition) == expected
-
-
-@contextmanager
-def polling(transport: Kafka, release: Release = keep) -> Iterator[Member]:
-    with working(transport, release) as worker:
-        member = Member(worker)
-        try:
-            yield member
-        finally:
-            member.end()
 
 
 # -- partitions move
@@ -160,7 +58,7 @@ def test_a_partition_that_goes_is_released_first_and_what_is_committed_then_coun
         if not first.ended:
             released.append(partitions)
             (p,) = partitions
-            worker.commit(outbox(b"last", partition=p), {p: 3}, {p: 3})
+            commit(worker, outbox(b"last", partition=p), {p: 3}, {p: 3})
 
     with working(transport, release) as worker:
         first = Member(worker)
@@ -186,8 +84,8 @@ def test_a_partition_that_goes_is_released_first_and_what_is_committed_then_coun
             second.wait(lambda: second.values(p) == [3, 4, 5], "the second goes on")
             assert first.values(p) == [0, 1, 2, 3]
             assert second.values(kept) == []
-            first.do(lambda w: w.commit(outbox(b"1", partition=kept), {kept: 6}, {kept: 6}))
-            second.do(lambda w: w.commit(outbox(b"2", partition=p), {p: 6}, {p: 6}))
+            first.do(lambda w: commit(w, outbox(b"1", partition=kept), {kept: 6}, {kept: 6}))
+            second.do(lambda w: commit(w, outbox(b"2", partition=p), {p: 6}, {p: 6}))
         first.wait(lambda: first.held == both, "the first has back what the second leaves")
         assert (first.lost[2:], first.gained[2:]) == ([frozenset()], [gone])
         assert {q: s.committed for q, s in first.do(lambda w: standing(w, both)).items()} == {
@@ -207,9 +105,12 @@ def test_a_release_that_fails_is_a_failed_transaction_for_who_polls(transport: K
         first.wait(lambda: first.held == both, "the first has both partitions")
         with polling(transport.member(2)) as second:
             second.wait(lambda: second.held, "the second gains a partition all the same")
-            wait_for(lambda: first.held | second.held == both, "each has one")
+            # The first hears of it when its poll returns, and that waits for the group.
+            wait_for(
+                lambda: first.held.isdisjoint(second.held) and first.held | second.held == both,
+                "each has one",
+            )
             assert [str(e) for e in first.failures] == ["no commit is possible"]
-            assert first.held.isdisjoint(second.held)
             for member in (first, second):
                 member.do(partial(begin, partitions=member.held))
             for partition in both:
@@ -239,12 +140,12 @@ def test_a_static_member_that_restarts_within_the_session_disturbs_nobody(
         first.do(lambda w: begin(w, [mine]))
         publish_numbers(transport, range(3), partition=mine)
         first.wait(lambda: first.values(mine) == [0, 1, 2], "the first goes on meanwhile")
-        first.do(lambda w: w.commit(outbox(b"1", partition=mine), {mine: 3}, {mine: 3}))
+        first.do(lambda w: commit(w, outbox(b"1", partition=mine), {mine: 3}, {mine: 3}))
         with polling(two) as second:
             second.wait(lambda: second.held, "the second has its partition back")
             assert second.held == theirs
             assert first.do(lambda w: w.may_commit())
-            first.do(lambda w: w.commit(outbox(b"2", partition=mine), {mine: 3}, {mine: 3}))
+            first.do(lambda w: commit(w, outbox(b"2", partition=mine), {mine: 3}, {mine: 3}))
             assert (first.lost, first.gained) == before
         assert released == [theirs]
         assert first.failures == []
@@ -263,13 +164,13 @@ def test_the_older_of_two_workers_with_one_transactional_id_is_fenced(
     with started(transport) as old:
         take(old, 4)
         with working(transport), pytest.raises(FencedError) as fenced:
-            old.commit(work, {0: 4}, {0: 4})
+            commit(old, work, {0: 4}, {0: 4})
     assert "kafka.transactional_id" in str(fenced.value)
     assert transport.settings.transactional_id in str(fenced.value)
     assert fenced.value.exit_code == 76
     with started(transport) as worker:
         assert values(take(worker, 4)) == [0, 1, 2, 3]
-        worker.commit(outbox(b"new"), {0: 4}, {0: 4})
+        commit(worker, outbox(b"new"), {0: 4}, {0: 4})
     assert read_values(transport, transport.topics.alerts, 1) == [b"alert new"]
 
 
@@ -281,8 +182,8 @@ def test_the_older_of_two_workers_with_one_group_instance_id_is_fenced(transport
         with polling(one.member(2)) as new:
             new.wait(lambda: new.held == both, "the newer has taken over")
             with pytest.raises(FencedError, match=r"kafka\.group_instance_id 'the-one'"):
-                old.do(lambda w: w.commit(outbox(b"zombie"), {0: 0}, {0: 0}))
-            new.do(lambda w: w.commit(outbox(b"new"), {0: 0}, {0: 0}))
+                old.do(lambda w: commit(w, outbox(b"zombie"), {0: 0}, {0: 0}))
+            new.do(lambda w: commit(w, outbox(b"new"), {0: 0}, {0: 0}))
     assert read_values(transport, transport.topics.alerts, 1) == [b"alert new"]
 
 
@@ -293,7 +194,7 @@ def work_past_the_session(transport: Kafka, pipe: Connection) -> None:
         pipe.send("polled")
         assert pipe.recv() == "go on"
         try:
-            worker.commit(outbox(b"zombie"), {0: 4}, {0: 4})
+            commit(worker, outbox(b"zombie"), {0: 4}, {0: 4})
             pipe.send("committed")
         except DetectorError as error:
             pipe.send(type(error).__name__)
@@ -303,12 +204,12 @@ def work_past_the_session(transport: Kafka, pipe: Connection) -> None:
         held: frozenset[int] = frozenset()
         while not (held == frozenset(transport.partitions) and worker.may_commit()):
             assert time.monotonic() < deadline_s, f"gained only {held}"
-            assert worker.poll(max_records=10, timeout_s=0.1) == []
+            assert worker.poll(max_records=10, max_bytes=10**7, timeout_s=0.1) == []
             lost, gained = worker.changes()
             held = (held - lost) | gained
         begin(worker, transport.partitions)
         pipe.send(values(take(worker, 4)))
-        worker.commit(outbox(b"again"), {0: 4}, {0: 4})
+        commit(worker, outbox(b"again"), {0: 4}, {0: 4})
         pipe.send("committed again")
 
 
@@ -351,73 +252,6 @@ def members_of(admin: Any, group: str) -> list[Any]:
     return list(members)
 
 
-# -- topics
-
-
-def partitions_of(transport: Kafka, *names: str) -> list[int]:
-    with administering(transport) as admin:
-        found = {t["name"]: len(t["partitions"]) for t in admin.describe_topics(list(names))}
-    return [found[name] for name in names]
-
-
-def test_prepare_gives_partitions_to_the_partitioned_and_those_of_the_ticks_to_the_state(
-    bare: Kafka,
-) -> None:
-    topics = bare.topics
-    names = (topics.ticks, topics.alerts, topics.dead_letters, topics.state)
-    bare.broker().prepare(topics, partitioned=(topics.ticks,), create=True)
-    assert partitions_of(bare, *names) == [2, 1, 1, 2]
-
-
-def test_the_state_topic_is_compacted_and_copies_the_partitions_of_a_ticks_topic_that_is_there(
-    bare: Kafka,
-) -> None:
-    topics = bare.topics
-    assert bare.settings.partitions == 2
-    with administering(bare) as admin:
-        admin.create_topics(
-            {topics.ticks: {"num_partitions": 5, "replication_factor": 1}}, wait_for_metadata=True
-        )
-    prepare(bare)
-    assert partitions_of(bare, topics.ticks, topics.state, topics.alerts) == [5, 5, 2]
-    with administering(bare) as admin:
-        resource = ConfigResource(ConfigResourceType.TOPIC, topics.state)
-        found = admin.describe_configs([resource])
-        settings = next(iter(found.values()))[topics.state]
-    assert settings["cleanup.policy"]["value"] == "compact"
-
-
-def test_a_ticks_topic_that_grew_is_refused_until_the_state_has_grown_too(
-    transport: Kafka,
-) -> None:
-    topics, broker = transport.topics, transport.broker()
-    with started(transport) as worker:
-        worker.commit(outbox(b"1"), {}, {})
-        wait_state(worker, {0: saved(b"1")})
-    with administering(transport) as admin:
-        admin.create_partitions({topics.ticks: 3})
-    wait_for(lambda: partitions_of(transport, topics.ticks) == [3], "the ticks topic has grown")
-    for create in (True, False):
-        with pytest.raises(StateError, match="detector state grow") as refused:
-            broker.prepare(topics, partitioned=(), create=create)
-        assert all(word in str(refused.value) for word in (topics.ticks, topics.state, "3", "2"))
-    assert broker.grow_state(topics) == (2, 3)
-    wait_for(lambda: partitions_of(transport, topics.state) == [3], "the state topic has grown")
-    broker.prepare(topics, partitioned=(), create=False)
-    assert broker.grow_state(topics) == (3, 3)
-    with working(transport) as worker:
-        gain(worker, range(3))
-        assert state_of(worker, range(3)) == {0: saved(b"1"), 1: {}, 2: {}}
-        begin(worker, range(3))
-        worker.commit(outbox(b"2", partition=2), {}, {})
-        wait_state(worker, {2: saved(b"2")})
-
-
-def test_the_state_of_a_partition_that_has_none_says_that_it_must_grow(transport: Kafka) -> None:
-    with working(transport) as worker, pytest.raises(StateError, match="detector state grow"):
-        worker.read_state([7])
-
-
 # -- without transactions
 
 
@@ -439,7 +273,7 @@ def test_at_least_once_everything_is_safe_before_the_watermark_that_counts_on_it
         work.watermarks = Interrupted(
             work.watermarks, lambda: wait_state(worker, {0: {b"series": b"1"}})
         )
-        worker.commit(work, {0: 3}, {0: 3})
+        commit(worker, work, {0: 3}, {0: 3})
         assert seen == [[b"alert 1"], [b"dead 1"]]
         wait_state(worker, {0: saved(b"1")})
         # The offsets follow, for the tools that watch the group.
@@ -453,12 +287,12 @@ def test_at_least_once_a_commit_whose_state_is_refused_writes_no_watermark(
         bad = outbox(b"bad")
         bad.state.append(transport.unwritable())
         with pytest.raises(TransactionError):
-            worker.commit(bad, {0: 0}, {0: 0})
+            commit(worker, bad, {0: 0}, {0: 0})
         worker.reopen()
         assert worker.changes() == (frozenset(transport.partitions),) * 2
         begin(worker, transport.partitions)
-        assert worker.poll(max_records=1, timeout_s=0.1) == []
-        worker.commit(Outbox(state=[Message(b"after", b"1", partition=0)]), {}, {})
+        assert worker.poll(max_records=1, max_bytes=10**7, timeout_s=0.1) == []
+        commit(worker, Outbox(state=[Message(b"after", b"1", partition=0)]), {}, {})
         # The refused record takes the others of its batch along, or not.
         wait_for(lambda: b"after" in state_of(worker, [0])[0], "the later state is there")
         assert b"watermark" not in state_of(worker, [0])[0]
@@ -498,7 +332,7 @@ def test_ticks_written_in_transactions_are_read_right_and_the_position_passes_th
         assert offsets(blocks) == [0, 1, 2, 7, 8]
         passed(worker, 12)
         assert worker.lag()[0] == 0
-        worker.commit(outbox(b"1"), {0: 9}, {0: 1})
+        commit(worker, outbox(b"1"), {0: 9}, {0: 1})
         # As after a restart: a replay up to the committed offset ends, with nothing to read too.
         for position, expected in ((1, [1, 2, 3, 4]), (8, [4]), (9, []), (4, [3, 4])):
             worker.reopen()
@@ -514,7 +348,7 @@ def passed(worker: Worker, position: int) -> None:
     deadline_s = time.monotonic() + DEADLINE_S
     while worker.position(0) < position:
         assert time.monotonic() < deadline_s, f"the position stays at {worker.position(0)}"
-        assert worker.poll(max_records=10, timeout_s=0.1) == []
+        assert worker.poll(max_records=10, max_bytes=10**7, timeout_s=0.1) == []
 
 
 def test_ticks_in_a_producers_open_transaction_wait_and_cannot_be_read(transport: Kafka) -> None:
@@ -529,8 +363,13 @@ def test_ticks_in_a_producers_open_transaction_wait_and_cannot_be_read(transport
         for n in range(3):
             producer.send(transport.topics.ticks, b"%d" % n, partition=0)
         producer.flush()
-        assert worker.poll(max_records=10, timeout_s=1.0) == []
-        wait_for(lambda: bool(worker.poll(max_records=1, timeout_s=0.1)) or waits(worker), "lag")
+        assert worker.poll(max_records=10, max_bytes=10**7, timeout_s=1.0) == []
+        wait_for(
+            lambda: (
+                bool(worker.poll(max_records=1, max_bytes=10**7, timeout_s=0.1)) or waits(worker)
+            ),
+            "lag",
+        )
         assert worker.readable() == 0
         producer.commit_transaction()
         producer.close()
@@ -540,36 +379,6 @@ def test_ticks_in_a_producers_open_transaction_wait_and_cannot_be_read(transport
 
 def waits(worker: Worker) -> bool:
     return sum(worker.lag().values()) > 0
-
-
-def test_a_state_topic_with_a_retention_is_refused(bare: Kafka) -> None:
-    """It would delete the state of quiet series while their alerts are open."""
-    with administering(bare) as admin:
-        admin.create_topics(
-            {
-                bare.topics.state: {
-                    "num_partitions": 2,
-                    "replication_factor": 1,
-                    "configs": {"cleanup.policy": "compact,delete"},
-                }
-            },
-            wait_for_metadata=True,
-        )
-    for ask in (partial(prepare, bare), partial(bare.broker().missing, bare.topics)):
-        with pytest.raises(StateError, match=r"cleanup\.policy=compact,delete.*Set it to compact"):
-            ask()
-
-
-def test_a_record_larger_than_the_broker_takes_is_named(transport: Kafka) -> None:
-    publish_numbers(transport, range(2))
-    large = Outbox([Message(b"series", bytes(2_000_000))])
-    with started(transport) as worker:
-        take(worker, 2)
-        words = rf"{transport.topics.alerts}: a record of 2000006 bytes .*max\.message\.bytes"
-        with pytest.raises(ConfigError, match=words):
-            worker.commit(large, {0: 2}, {0: 2})
-    with started(transport) as worker:
-        assert values(take(worker, 2)) == [0, 1]
 
 
 def test_without_transactions_a_worker_that_slept_past_its_session_writes_no_state(
@@ -582,5 +391,5 @@ def test_without_transactions_a_worker_that_slept_past_its_session_writes_no_sta
         take(worker, 3)
         time.sleep(loose.settings.session_timeout_ms / 1000 + 0.1)
         with pytest.raises(TransactionError) as lost:
-            worker.commit(outbox(b"late"), {0: 3}, {0: 3})
+            commit(worker, outbox(b"late"), {0: 3}, {0: 3})
         assert not lost.value.begun

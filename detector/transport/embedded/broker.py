@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 
 from detector.errors import BrokerError
-from detector.transport.broker import Keeper, Publisher, Reader, Topics
+from detector.transport.broker import Keeper, Publisher, Reader, Standing, Topics
 from detector.transport.embedded.file import (
     EmbeddedSettings,
     connection,
     open_file,
     reported,
+    standing,
     topic_id,
     writing,
 )
@@ -62,6 +63,10 @@ class EmbeddedBroker:
     def grow_state(self, topics: Topics) -> tuple[int, int]:
         return 1, 1
 
+    def progress(self, topics: Topics) -> dict[int, Standing]:
+        with reported(self._settings.path), connection(self._settings) as database:
+            return {0: standing(database, topics.ticks)}
+
     def worker(self, topics: Topics) -> EmbeddedWorker:
         return EmbeddedWorker(self._settings, topics, self._now_s)
 
@@ -69,7 +74,7 @@ class EmbeddedBroker:
         return EmbeddedKeeper(EmbeddedWorker(self._settings, topics, self._now_s))
 
     def publisher(self) -> Publisher:
-        return EmbeddedPublisher(open_file(self._settings), self._now_s)
+        return EmbeddedPublisher(self._settings.path, open_file(self._settings), self._now_s)
 
     def reader(self, topic: str, *, from_beginning: bool) -> Reader:
         database = open_file(self._settings)

@@ -6,13 +6,15 @@ import fcntl
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from detector.core.records import Headers, Message
 from detector.errors import BrokerError
-from detector.transport.broker import Headers, Message
+from detector.transport.broker import Standing
 
 SCHEMA_VERSION = 2
 _SCHEMA = """
@@ -56,7 +58,7 @@ def open_file(settings: EmbeddedSettings) -> sqlite3.Connection:
         database = sqlite3.connect(
             path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
         )
-        database.execute("PRAGMA journal_mode = WAL")
+        _log_ahead(database)
         database.execute(f"PRAGMA synchronous = {settings.synchronous}")
         with writing(database):
             (found,) = database.execute("PRAGMA user_version").fetchone()
@@ -76,6 +78,20 @@ def open_file(settings: EmbeddedSettings) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as error:
         raise broker_error(path, error) from error
     return database
+
+
+def _log_ahead(database: sqlite3.Connection) -> None:
+    """Of two who create a file at once, SQLite tells one that it is busy, without waiting."""
+    give_up_s = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_s:
+                raise
+            time.sleep(LONGEST_WAIT_S)
+        else:
+            return
 
 
 @contextmanager
@@ -116,6 +132,16 @@ def topic_id(database: sqlite3.Connection, name: str) -> int:
             "INSERT INTO topics (name) VALUES (?) RETURNING id", (name,)
         ).fetchone()
     return int(row[0])
+
+
+def standing(database: sqlite3.Connection, topic: str) -> Standing:
+    """Of the ticks topic; where it does not exist yet, of an empty one."""
+    row = database.execute(
+        "SELECT first_offset, next_offset FROM topics WHERE name = ?", (topic,)
+    ).fetchone()
+    first, end = row or (0, 0)
+    row = database.execute("SELECT next_offset FROM positions WHERE topic = ?", (topic,)).fetchone()
+    return Standing(None if row is None else row[0], first, end)
 
 
 def append(
@@ -169,5 +195,6 @@ def broker_error(path: Path, error: Exception) -> BrokerError:
         "database or disk is full": "free some disk space",
         "attempt to write a readonly database": "make the file writable",
         "file is not a database": "name another file in embedded.path",
+        "database is locked": f"another program has held it for {_BUSY_S:g} s: end that one",
     }.get(str(error), "check embedded.path")
     return BrokerError(f"{path}: {error}; {hint}")

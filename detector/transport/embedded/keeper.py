@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from detector.transport.broker import Message, Outbox, Standing
+from detector.core.records import Message
+from detector.transport.broker import Outbox, Standing
 from detector.transport.embedded.worker import EmbeddedWorker
 
 

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from detector.errors import BrokerError
-from detector.transport.broker import Message, Record
+from detector.core.records import Message, Record
 from detector.transport.embedded.file import (
     LONGEST_WAIT_S,
     SHORTEST_WAIT_S,
@@ -21,17 +20,16 @@ from detector.transport.embedded.file import (
 
 
 class EmbeddedPublisher:
-    def __init__(self, database: sqlite3.Connection, now_s: Callable[[], float]) -> None:
-        self._database, self._now_s = database, now_s
+    def __init__(
+        self, path: Path, database: sqlite3.Connection, now_s: Callable[[], float]
+    ) -> None:
+        self._path, self._database, self._now_s = path, database, now_s
 
     def publish(self, topic: str, messages: Sequence[Message]) -> None:
         if not messages:
             return
-        try:
-            with writing(self._database) as database:
-                append(database, topic, messages, int(self._now_s() * 1000))
-        except sqlite3.Error as error:
-            raise BrokerError(f"cannot publish to {topic}: {error}") from error
+        with reported(self._path), writing(self._database) as database:
+            append(database, topic, messages, int(self._now_s() * 1000))
 
     def flush(self) -> None:
         """Nothing to do: publish returns when the transaction is committed."""
@@ -77,11 +75,17 @@ class EmbeddedReader:
             wait = min(wait * 1.5, LONGEST_WAIT_S)
 
     def at_end(self) -> bool:
+        return self.ends()[0] <= self._position
+
+    def ends(self) -> dict[int, int]:
         with reported(self._path):
             row = self._database.execute(
                 "SELECT next_offset FROM topics WHERE id = ?", (self._id,)
             ).fetchone()
-        return bool(row[0] <= self._position)
+        return {0: int(row[0])}
+
+    def positions(self) -> dict[int, int]:
+        return {0: self._position}
 
     def close(self) -> None:
         self._database.close()

@@ -7,9 +7,10 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from detector.core.codec import RecordBlock
-from detector.errors import BrokerError, TransactionError
+from detector.core.records import RecordBlock
+from detector.errors import BrokerError, DetectorError, TransactionError
 from detector.transport.broker import Outbox, Release, Standing, StateReader, Topics
 from detector.transport.embedded.file import (
     LONGEST_WAIT_S,
@@ -19,6 +20,7 @@ from detector.transport.embedded.file import (
     broker_error,
     open_file,
     reported,
+    standing,
     take_lock,
     topic_id,
     writing,
@@ -44,13 +46,15 @@ class EmbeddedWorker:
         self._needed_from: int | None = None
         self._pruned_s = 0.0
         self._more_to_prune = False
+        self._ended_s = 0.0  # of the last commit that was begun ...
+        self._failure: DetectorError | None = None  # ... and what it came to
 
     def open(self, release: Release) -> None:
         """Nobody else ever takes the partition: release is never called."""
         self._lock = take_lock(self._settings.path)
         try:
             self._database = open_file(self._settings)
-            with writing(self._database) as database:
+            with reported(self._settings.path), writing(self._database) as database:
                 self._ticks = topic_id(database, self._topics.ticks)
                 for name in (self._topics.alerts, self._topics.dead_letters):
                     topic_id(database, name)
@@ -66,14 +70,7 @@ class EmbeddedWorker:
 
     def standing(self, partitions: Sequence[int]) -> dict[int, Standing]:
         with reported(self._settings.path):
-            database = self._open_database()
-            first, end = database.execute(
-                "SELECT first_offset, next_offset FROM topics WHERE id = ?", (self._ticks,)
-            ).fetchone()
-            row = database.execute(
-                "SELECT next_offset FROM positions WHERE topic = ?", (self._topics.ticks,)
-            ).fetchone()
-        return {0: Standing(None if row is None else row[0], first, end)}
+            return {0: standing(self._open_database(), self._topics.ticks)}
 
     def read_state(self, partitions: Sequence[int]) -> StateReader:
         with reported(self._settings.path):
@@ -98,20 +95,12 @@ class EmbeddedWorker:
     def position(self, partition: int) -> int:
         return self._position
 
-    def poll(self, *, max_records: int, timeout_s: float) -> list[RecordBlock]:
+    def poll(self, *, max_records: int, max_bytes: int, timeout_s: float) -> list[RecordBlock]:
         deadline = time.monotonic() + timeout_s
         wait = SHORTEST_WAIT_S
         while self._started:
             with reported(self._settings.path):
-                rows = (
-                    self._open_database()
-                    .execute(
-                        'SELECT "offset", timestamp_ms, key, value FROM records '
-                        'WHERE topic = ? AND "offset" >= ? ORDER BY "offset" LIMIT ?',
-                        (self._ticks, self._position, max_records),
-                    )
-                    .fetchall()
-                )
+                rows = self._next_rows(max_records, max_bytes)
             if rows:
                 offsets, timestamps, keys, values = zip(*rows, strict=True)
                 self._position = offsets[-1] + 1
@@ -123,9 +112,42 @@ class EmbeddedWorker:
             wait = min(wait * 1.5, LONGEST_WAIT_S)
         return []
 
+    def _next_rows(self, max_records: int, max_bytes: int) -> list[tuple[Any, ...]]:
+        found = self._open_database().execute(
+            'SELECT "offset", timestamp_ms, key, value FROM records '
+            'WHERE topic = ? AND "offset" >= ? ORDER BY "offset" LIMIT ?',
+            (self._ticks, self._position, max_records),
+        )
+        rows: list[tuple[Any, ...]] = []
+        for row in found:
+            rows.append(row)
+            max_bytes -= len(row[2] or b"") + len(row[3] or b"")
+            if max_bytes <= 0:
+                break
+        found.close()  # else it keeps its place in the file
+        return rows
+
+    def begin_commit(
+        self, outbox: Outbox, positions: Mapping[int, int], needed_from: Mapping[int, int]
+    ) -> None:
+        """It is done on return: a transaction of the file costs less than a thread that does it
+        beside the loop would."""
+        try:
+            self.commit(outbox, positions, needed_from)
+        except DetectorError as error:
+            self._failure = error
+        self._ended_s = time.monotonic()
+
+    def end_commit(self, *, timeout_s: float | None) -> float | None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        return time.monotonic() - self._ended_s
+
     def commit(
         self, outbox: Outbox, positions: Mapping[int, int], needed_from: Mapping[int, int]
     ) -> None:
+        """Raises TransactionError."""
         now_ms = int(self._now_s() * 1000)
         try:
             with writing(self._open_database()) as database:
@@ -174,6 +196,7 @@ class EmbeddedWorker:
         return sum(self.lag().values())
 
     def reopen(self) -> None:
+        self._failure = None
         self.close()
         self.open(lambda _: None)
         self._lost = frozenset({0})

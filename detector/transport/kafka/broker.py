@@ -12,7 +12,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from detector.errors import BrokerError, StateError
-from detector.transport.broker import Keeper, Publisher, Reader, Topics
+from detector.transport.broker import Keeper, Publisher, Reader, Standing, Topics
 from detector.transport.kafka.client import KafkaSettings, connect
 from detector.transport.kafka.keeper import KafkaKeeper
 from detector.transport.kafka.streams import KafkaPublisher, KafkaReader
@@ -83,6 +83,13 @@ class KafkaBroker:
             return state, max(state, ticks)
 
         return self._administer(work)
+
+    def progress(self, topics: Topics) -> dict[int, Standing]:
+        keeper = KafkaKeeper(self._settings, topics)
+        try:
+            return keeper.standing()
+        finally:
+            keeper.close()
 
     def worker(self, topics: Topics) -> KafkaWorker:
         return KafkaWorker(self._settings, topics)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +18,14 @@ from kafka.errors import (
     ProducerFencedError,
 )
 
-from detector.errors import BrokerError
-from detector.transport.broker import Message
+from detector.core.records import Message
+from detector.errors import BrokerError, FencedError
 
 #: Alerts may carry long windows of many features.
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 SEND_TIMEOUT_S = 30.0
+_SILENT_S = 1.0  # of a broker, until it is said that it is waited for
+_LOGGER = logging.getLogger("detector.kafka")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,7 @@ class KafkaSettings:
     replication_factor: int
     retry_timeout_s: float
     max_poll_records: int
+    max_poll_bytes: int
     exactly_once: bool
     security: Mapping[str, str]
 
@@ -58,13 +64,30 @@ def connect(settings: KafkaSettings, client: Callable[..., Any], options: dict[s
     """A client of the library. Raises BrokerError."""
     started = time.monotonic()
     try:
-        return client(**options)
+        with _said_if_long(settings):
+            return client(**options)
     except (KafkaError, OSError, ValueError, AssertionError) as error:
         waited = time.monotonic() - started
         raise BrokerError(
             f"{settings.where}: cannot connect within {waited:.0f} s "
             f"({type(error).__name__}: {error}); check kafka.bootstrap_servers and the broker"
         ) from error
+
+
+@contextlib.contextmanager
+def _said_if_long(settings: KafkaSettings) -> Iterator[None]:
+    """Somebody who watches should not have to guess what is waited for."""
+    timer = threading.Timer(
+        _SILENT_S,
+        _LOGGER.warning,
+        ("%s does not answer; waiting up to %g s", settings.where, settings.retry_timeout_s),
+    )
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def value_of(message: Message) -> bytes | None:
@@ -75,6 +98,25 @@ def value_of(message: Message) -> bytes | None:
 def position_of(offset: int) -> Any:
     """The library's third field, the leader epoch, is not known to us."""
     return OffsetAndMetadata(offset, "", -1)
+
+
+def broker_error(
+    settings: KafkaSettings,
+    doing: str,
+    error: Exception,
+    kind: type[BrokerError] = BrokerError,
+) -> BrokerError:
+    """What an error of the library becomes: FencedError if another worker is meant, else kind."""
+    text = f"{settings.where}: {doing}: {type(error).__name__}: {error}"
+    if is_fenced(error):
+        identity = f"kafka.transactional_id {settings.transactional_id!r}"
+        if settings.group_instance_id is not None:
+            identity += f" or kafka.group_instance_id {settings.group_instance_id!r}"
+        return FencedError(
+            f"{text}: another worker uses {identity}; this one ends. Give each worker its "
+            "own, the same after a restart"
+        )
+    return kind(text)
 
 
 def is_fenced(error: BaseException) -> bool:

@@ -14,8 +14,9 @@ from kafka import (
 )
 from kafka.errors import KafkaError, KafkaTimeoutError
 
+from detector.core.records import Message
 from detector.errors import BrokerError, StateError
-from detector.transport.broker import Message, Standing, Topics
+from detector.transport.broker import Standing, Topics
 from detector.transport.kafka.client import (
     MAX_REQUEST_BYTES,
     SEND_TIMEOUT_S,

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
+from detector.core.records import Message, Record
 from detector.errors import BrokerError, StateError
-from detector.transport.broker import Message, Record
 from detector.transport.kafka.client import SEND_TIMEOUT_S, KafkaSettings, connect, value_of
 
 _QUIET_S = 0.5
@@ -81,6 +81,8 @@ class KafkaReader:
                 "group_id": None,
                 "enable_auto_commit": False,
                 "isolation_level": "read_committed",
+                # Where retention has overtaken it: on with the oldest there is, not at the end.
+                "auto_offset_reset": "earliest" if from_beginning else "latest",
                 "fetch_max_wait_ms": 100,
                 "max_poll_records": 2000,
             },
@@ -127,9 +129,19 @@ class KafkaReader:
         ]
 
     def at_end(self) -> bool:
+        ends, positions = self.ends(), self.positions()
+        return all(positions[partition] >= end for partition, end in ends.items())
+
+    def ends(self) -> dict[int, int]:
         try:
-            ends = self._consumer.end_offsets(self._partitions)
-            return all(self._consumer.position(tp) >= ends[tp] for tp in self._partitions)
+            found = self._consumer.end_offsets(self._partitions)
+            return {tp.partition: int(found[tp]) for tp in self._partitions}
+        except KafkaError as error:
+            raise BrokerError(f"{self._where}: reading {self._topic}: {error}") from error
+
+    def positions(self) -> dict[int, int]:
+        try:
+            return {tp.partition: int(self._consumer.position(tp)) for tp in self._partitions}
         except KafkaError as error:
             raise BrokerError(f"{self._where}: reading {self._topic}: {error}") from error
 

@@ -1,0 +1,1 @@
+"""Programs beside the daemon: they publish, follow, look and repair."""

@@ -1,0 +1,210 @@
+"""One model over a stream: its features, windows, scorer, threshold and counters.
+
+The primary track of a pipeline decides which values can be used and opens the stream's alerts. A
+track beside it sees the ticks that the primary accepts, keeps episodes of its own, and publishes
+nothing: it judges as if it ran alone wherever it can use what the primary can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.core.alerts import RECONSTRUCTION, LikelyFault
+from detector.core.classifying import FaultClassifier
+from detector.core.episodes import AlertPolicy, Change, Lifecycle, open_at
+from detector.core.features import FeatureSet
+from detector.core.graphs import Engine
+from detector.core.habits import Finding, HabitWatch, OpenAlerts
+from detector.core.intake import Accepted
+from detector.core.readings import Reading, feature_rows, read
+from detector.core.scores import LARGEST, Acquaintance, Score, Scored
+from detector.core.slots import SlotColumns
+from detector.core.ticks import Float32, Float64, Int64, Outcome
+from detector.core.windows import Windows, WindowStore
+
+
+@dataclass(frozen=True, slots=True)
+class TrackPolicy:
+    """What a track needs to know besides the model. kind: of its alerts; threshold: a window whose
+    score is above it is anomalous; drift: evidence of a usual window above which a series has left
+    the model's world, None: nobody asks."""
+
+    model_version: str
+    length: int
+    stride: int
+    threshold: float
+    alerts: AlertPolicy
+    kind: str = RECONSTRUCTION
+    drift: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a track says of the accepted ticks of a batch: w windows, grouped by slot.
+
+    row: (w,) where the last tick of each window stands in the batch
+    scored: the w scores, and what they are made of
+    findings: changes of alerts by kind, that on windows first; their window is a position among
+        the w
+    above: windows above the threshold
+    not_finite: windows whose error was not finite
+    new_normals: incidents that have lasted so long that their series is judged by them
+    """
+
+    row: Int64
+    windows: Windows
+    scored: Scored
+    findings: list[Finding]
+    above: int
+    not_finite: int
+    new_normals: int
+
+    @property
+    def score(self) -> Float64:
+        return self.scored.score
+
+    @property
+    def changes(self) -> list[Change]:
+        """Of the alerts on windows."""
+        return self.findings[0].changes
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a window is strange: shares of the features, what was observed and what was expected,
+    and the evidence of each view."""
+
+    contributions: dict[str, float]
+    observed: Float32
+    expected: Float32
+    views: Mapping[str, float]
+
+
+class Track:
+    """One instance, one thread."""
+
+    def __init__(
+        self,
+        policy: TrackPolicy,
+        features: FeatureSet,
+        score: Score,
+        classifier: FaultClassifier | None = None,
+    ) -> None:
+        self.policy = policy
+        self.features = features
+        self._score, self._classifier = score, classifier
+        self.windows = WindowStore(
+            length=policy.length,
+            features=len(features.names),
+            stride=policy.stride,
+            needs_previous=features.needs_previous,
+        )
+        self.lifecycle = Lifecycle(policy.alerts)
+        self.habits = HabitWatch(policy.drift)
+
+    @property
+    def engine(self) -> Engine:
+        """What scores its windows."""
+        return self._score.engine
+
+    def read(self, values: Float64) -> Reading:
+        """Raw values (n, fields) as this model sees them."""
+        return read(self.features, values)
+
+    def judge(
+        self,
+        accepted: Accepted,
+        reading: Reading,
+        outcome: NDArray[np.uint8],
+        opened: OpenAlerts,
+    ) -> Judgement:
+        """Score the windows that the accepted ticks of a batch close. outcome: (n,) of the batch,
+        where what became of each is noted."""
+        rows = feature_rows(self.features, accepted, reading)
+        if len(rows.row) < len(accepted):
+            outcome[accepted.row] = Outcome.REJECTED  # those that follow are not
+        windows = self.windows.push(rows.slot, rows.restart, rows.features)
+        outcome[rows.row] = np.where(windows.warming, Outcome.WARMING, Outcome.STRIDED)
+        last = rows.row[windows.tick]
+        outcome[last] = Outcome.SCORED
+        slot = rows.slot[windows.tick]
+        scored = self._score.of(slot, windows)
+        time_ns, threshold = rows.time_ns[windows.tick], self.policy.threshold
+        habits, was_open = scored.habits, np.empty(0, np.bool_)
+        if habits is not None and len(habits.row):
+            opened.windows.state.reserve(int(slot.max(initial=-1)) + 1)
+            was_open = opened.windows.state["severity"][slot[habits.row]] > 0
+        changes = self.lifecycle.update(
+            slot, scored.score, time_ns, threshold, opened.windows, muted=scored.cold
+        )
+        findings, new_normals = [Finding(self.policy.kind, threshold, changes)], 0
+        if habits is None:
+            findings += self.habits.take_back(slot, time_ns, opened)
+        elif len(habits.row):
+            # Who was not told of an incident need not hear that it is learned from.
+            new_normals = int(np.count_nonzero(habits.lasting == 1))
+            told = open_at(habits.row, slot, was_open, changes)
+            habits = replace(habits, lasting=np.where(told, habits.lasting, 0.0))
+            findings += self.habits.update(slot, time_ns, habits, opened)
+        above = int(np.count_nonzero(scored.score > threshold))
+        endless = int(np.count_nonzero(scored.score >= LARGEST))
+        return Judgement(last, windows, scored, findings, above, endless, new_normals)
+
+    def explain(self, judgement: Judgement, changes: Sequence[Change]) -> list[Explanation]:
+        """Of the window of each change."""
+        if not changes:
+            return []
+        at = np.array([change.window for change in changes])
+        observed = judgement.windows.cut(at)
+        reasons = self._score.explain(judgement.scored, at, observed)
+        names = self.features.names
+        return [
+            Explanation(
+                dict(zip(names, why.shares.tolist(), strict=True)), seen, why.expected, why.views
+            )
+            for why, seen in zip(reasons, observed, strict=True)
+        ]
+
+    def likely_fault(self, window: Float32) -> LikelyFault | None:
+        """(length, features); None where the model was taught no kinds of faults."""
+        return None if self._classifier is None else self._classifier.classify(window)
+
+    # -- what is kept
+
+    def _of_habits(self) -> Mapping[str, SlotColumns]:
+        """A score that remembers nothing knows no habits."""
+        return self.habits.states if self._score.states else {}
+
+    def states(self) -> tuple[SlotColumns, ...]:
+        return (
+            self.windows.state,
+            self.lifecycle.state,
+            *self._of_habits().values(),
+            *self._score.states.values(),
+        )
+
+    def acquaintance(self, slots: Int64) -> Acquaintance:
+        """How well these series are known."""
+        return self._score.acquaintance(slots)
+
+    def full_windows(self, slots: int) -> int:
+        """How many of the first so many slots have one."""
+        run = self.windows.state["run"][:slots]
+        return int(np.count_nonzero(run >= self.policy.length))
+
+    def columns(self) -> dict[str, tuple[SlotColumns, str]]:
+        """Each column of the state of a series, by the name it is saved under."""
+        kept = {f"score.{about}": state for about, state in self._score.states.items()}
+        kept |= {f"habits.{kind}": state for kind, state in self._of_habits().items()}
+        kept["lifecycle"] = self.lifecycle.state
+        found = {
+            f"{of}.{name}": (state, name) for of, state in kept.items() for name in state.names
+        }
+        return found | {
+            "windows.history": (self.windows.state, "history"),
+            "windows.run": (self.windows.state, "run"),
+        }

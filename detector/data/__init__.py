@@ -1,0 +1,1 @@
+"""Data files, labels and simulated ticks."""

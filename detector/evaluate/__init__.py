@@ -1,0 +1,1 @@
+"""Measures of detection, and the comparison of models."""

@@ -1,0 +1,126 @@
+"""Data with labels through the very pipeline of the daemon, and how well it found what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from detector.build import columns, make_pipeline
+from detector.config import Config
+from detector.core.alerts import ANOMALIES, State
+from detector.core.pipeline import BatchResult
+from detector.core.ticks import Bool, Float64, Int64
+from detector.data.chunks import read_chunks, to_batch
+from detector.data.sources import Source
+from detector.evaluate.events import OpenedAlert, score_events
+from detector.evaluate.measures import labelled_stretches, vus_pr
+from detector.model.directory import Artifact
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A labelled stretch of a series' ticks, up to the last tick whose window holds one of them:
+    an alert in this time is right."""
+
+    series: str
+    start_ns: int
+    end_ns: int
+
+
+def measure(
+    config: Config, artifact: Artifact, test: Sequence[Source]
+) -> tuple[float | None, float | None]:
+    """VUS-PR, mean over the series that have anomalies, and event F1 over all; None without
+    labels."""
+    areas: list[float] = []
+    faults: list[Event] = []
+    alerts: list[OpenedAlert] = []
+    for number, file in enumerate(test):
+        series, opened = score_labelled(config, artifact, file)
+        alerts += [dataclasses.replace(a, series=f"{number}/{a.series}") for a in opened]
+        for name, one in series.items():
+            area = vus_pr(one.score, one.labels, width=artifact.length)
+            if area is not None:
+                areas.append(area)
+            faults += label_events(f"{number}/{name}", one.time_ns, one.labels, artifact.length)
+    if not faults:
+        return None, None
+    score = score_events(faults, alerts, aftermath_ns=0)
+    return (float(np.mean(areas)) if areas else None), score.f1
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledScores:
+    """n ticks of a series in order of arrival: time_ns, score, labels (n,); static, adaptive: (n,)
+    what the score is without and with the tail of the series. No score (NaN) where a tick closes no
+    window."""
+
+    time_ns: Int64
+    score: Float64
+    labels: Bool
+    static: Float64
+    adaptive: Float64
+
+    @classmethod
+    def joined(cls, parts: Sequence[LabelledScores]) -> LabelledScores:
+        """Consecutive ones as one."""
+        return cls(
+            np.concatenate([p.time_ns for p in parts]),
+            np.concatenate([p.score for p in parts]),
+            np.concatenate([p.labels for p in parts]),
+            np.concatenate([p.static for p in parts]),
+            np.concatenate([p.adaptive for p in parts]),
+        )
+
+
+def score_labelled(
+    config: Config, artifact: Artifact, file: Source
+) -> tuple[dict[str, LabelledScores], list[OpenedAlert]]:
+    """Scores of every tick of a file with its labels, by series, and the alerts that opened."""
+    pipeline = make_pipeline(config, artifact)
+    layout = columns(config)
+    parts_of: dict[str, list[LabelledScores]] = {}
+    opened: list[OpenedAlert] = []
+    for chunk in read_chunks(file, layout, artifact.features.fields):
+        assert chunk.label is not None  # compare has looked
+        result = pipeline.process(to_batch(chunk))
+        opened += opened_alerts(result)
+        static, adaptive = both_scores(result)
+        names = np.array(chunk.series)
+        for name in np.unique(names).tolist():
+            own = names == name
+            part = LabelledScores(
+                chunk.time_ns[own], result.score[own], chunk.label[own] > 0, static[own],
+                adaptive[own],
+            )  # fmt: skip
+            parts_of.setdefault(name, []).append(part)
+    return {name: LabelledScores.joined(parts) for name, parts in parts_of.items()}, opened
+
+
+def opened_alerts(result: BatchResult) -> list[OpenedAlert]:
+    """Those of windows: a series that fell silent is no anomaly of its ticks."""
+    return [
+        OpenedAlert(a.series, a.time_ns)
+        for a in result.alerts
+        if a.state is State.OPENED and a.kind in ANOMALIES
+    ]
+
+
+def both_scores(result: BatchResult) -> tuple[Float64, Float64]:
+    """(n,) the static and the adaptive score of each tick, NaN where it closes no window."""
+    static, adaptive = np.full((2, len(result.score)), np.nan)
+    for part in result.windows:
+        static[part.row], adaptive[part.row] = part.scored.static, part.scored.adaptive
+    return static, adaptive
+
+
+def label_events(series: str, time_ns: Int64, labels: Bool, length: int) -> list[Event]:
+    """Of each uninterrupted stretch of labelled ticks. time_ns, labels: (n,) of one series in
+    order; length: of a window, in ticks."""
+    return [
+        Event(series, int(time_ns[start]), int(time_ns[start : end + length - 1].max()))
+        for start, end in zip(*labelled_stretches(labels), strict=True)
+    ]

@@ -1,1 +1,0 @@
-"""Data files, simulated faults, event measures, the demo and the benchmarks."""

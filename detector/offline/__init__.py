@@ -1,0 +1,1 @@
+"""Training, scoring, encoding and classifying over data files."""

@@ -1,0 +1,1 @@
+"""Pictures. Matplotlib is imported in this room alone."""

@@ -1,0 +1,97 @@
+"""Architectures compared as a user asks for it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.models.making import CONFIG, PNG, SMALL_TRAINING, START_MS, write_ticks
+from tests.integration.commands import refusal
+from tests.processes import detector, write_config
+
+
+def write_wave(path: Path, *, label: bool, ticks: int = 3000) -> Path:
+    random = np.random.default_rng(1)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["timestamp", "value", *(["label"] if label else [])])
+        for n in range(ticks):
+            odd = n % 500 > 480
+            value = 4.0 if odd and label else float(np.sin(n / 3) + random.normal(0, 0.05))
+            writer.writerow([START_MS + 10 * n, value, *([int(odd)] if label else [])])
+    return path
+
+
+@pytest.mark.training
+def test_variants_are_compared_under_one_budget(tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path / "config.yaml",
+        CONFIG | {"training": SMALL_TRAINING, "model": {"units": [4]}},
+    )
+    train = write_wave(tmp_path / "train.csv", label=False)
+    test = write_wave(tmp_path / "test.csv", label=True, ticks=1500)
+    arguments = ("--config", config, "--data", train, "--test", test, "--plot", "c.png")
+    variants = ("--variants", "reconstruction", "prediction:horizon=2:units=6,3")
+    done = detector(
+        "compare", *arguments, *variants, "--seeds", "2", "--json", cwd=tmp_path, timeout_s=200
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert [row["variant"] for row in rows] == list(variants[1:])
+    assert rows[0]["parameters"] != rows[1]["parameters"]
+    for row in rows:
+        assert row["epochs"] == [1, 1]
+        assert len(set(row["held_out_error"])) == 2, "each seed trains its own network"
+        assert all(0 < v <= 1 for v in row["vus_pr"])
+        assert all(0 <= v <= 1 for v in row["event_f1"])
+        assert all(v > 0 for v in row["windows_per_s"] + row["training_s"])
+    assert (tmp_path / "c.png").read_bytes().startswith(PNG)
+    done = detector("compare", *arguments[:4], "--variants", "last_step", cwd=tmp_path)
+    head, _, row = done.stdout.splitlines()
+    assert head.startswith("| variant | parameters |")
+    assert row.startswith("| last_step |")
+    assert row.endswith("| - | - |"), "nothing was measured on test files"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "c.png", "config.yaml", "test.csv", "train.csv",
+    ]  # fmt: skip
+
+
+def test_test_files_without_labels_are_refused_before_any_training(
+    tmp_path: Path, config: Path
+) -> None:
+    plain = write_ticks(tmp_path / "plain.csv", label=False)
+    arguments = ("--config", config, "--data", plain, "--test", plain, "--variants", "last_step")
+    line = refusal(detector("compare", *arguments, cwd=tmp_path), 65)
+    assert "plain.csv" in line
+    assert "no column 'label'" in line
+
+
+def test_test_files_without_an_anomaly_are_refused_before_any_training(
+    tmp_path: Path, config: Path, data: Path
+) -> None:
+    calm = tmp_path / "calm.csv"
+    calm.write_text("series,timestamp,value,label\na,1,0.5,0\n")
+    arguments = ("--config", config, "--data", data, "--test", calm, "--variants", "last_step")
+    line = refusal(detector("compare", *arguments, cwd=tmp_path), 65)
+    assert "calm.csv: no tick is labelled as anomalous (label above 0)" in line
+
+
+@pytest.mark.parametrize(
+    ("variant", "words"),
+    [
+        ("transformer", ["model.kind", "reconstruction, sequence", "transformer"]),
+        ("sequence:unist=4", ["model.unist", "did you mean 'units'"]),
+        ("sequence:horizon=4", ["model.horizon", "prediction or composite"]),
+    ],
+)
+def test_a_variant_that_cannot_be_is_refused_as_in_the_configuration(
+    config: Path, data: Path, variant: str, words: Sequence[str]
+) -> None:
+    arguments = ("--config", config, "--data", data, "--variants", "reconstruction", variant)
+    line = refusal(detector("compare", *arguments, cwd=config.parent), 78)
+    assert all(word in line for word in words), line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import pytest
@@ -10,7 +11,9 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from detector.core.records import Message
 from detector.errors import ConfigError, StateError
 from detector.transport.broker import Outbox
+from detector.transport.kafka.worker import KafkaWorker
 from tests.contracts.transports import (
+    DEADLINE_S,
     Kafka,
     begin,
     commit,
@@ -124,3 +127,30 @@ def test_a_record_larger_than_the_broker_takes_is_named(transport: Kafka) -> Non
             commit(worker, large, {0: 2}, {0: 2})
     with started(transport) as worker:
         assert values(take(worker, 2)) == [0, 1]
+
+
+def test_a_worker_of_short_polls_gains_the_partitions_of_a_topic_that_grows(
+    transport: Kafka,
+) -> None:
+    """The client begins to join in one poll, has joined before the next, and knows of neither."""
+    with started(transport) as worker:
+        assert isinstance(worker, KafkaWorker)
+        metadata = worker._consumer._cluster
+        with administering(transport) as admin:
+            admin.create_partitions({transport.topics.ticks: 4})
+        wait_for(lambda: partitions_of(transport, transport.topics.ticks) == [4], "it has grown")
+        metadata.request_update()
+        wait_for(
+            lambda: len(metadata.partitions_for_topic(transport.topics.ticks)) == 4,
+            "the client knows of it",
+        )
+        gained: set[int] = set()
+
+        def gains() -> bool:
+            worker.poll(max_records=100, max_bytes=10**6, timeout_s=0.0)
+            time.sleep(0.2)  # what a round of the loop may take: the join ends meanwhile
+            gained.update(worker.changes()[1])
+            return gained >= {2, 3}
+
+        wait_for(gains, "it has all four", timeout_s=DEADLINE_S)
+        wait_for(worker.may_commit, "it may commit", timeout_s=DEADLINE_S)

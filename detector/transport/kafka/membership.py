@@ -8,7 +8,9 @@ The client's traps and what is done about each (kafka-python 3.0.12):
   would refuse a commit: it waits (may_commit). A rebalance begins and ends within poll alone;
 - a join that ends between two polls is thrown away, and the next poll joins anew, with no heartbeat
   in between: a loop of short polls with work between them is never back before its session ends.
-  While it joins a poll has to wait for it;
+  While it joins a poll has to wait for it. Where it joins because the topic has grown it then even
+  forgets that it wanted to: neither joined nor asking, with no heartbeat and no error, for good.
+  It is asked to (ask_again);
 - with all members' questions to join the group is a generation on: none is asked while a commit is
   under way (worker.py);
 - rebalance listeners run on the client's thread while poll waits for them. Partitions are given
@@ -58,6 +60,13 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # the librar
         """Join through this consumer."""
         self._consumer = consumer
         consumer.subscribe([self._topic], listener=self)
+
+    def ask_again(self) -> None:
+        """See that a join under way is waited for by the next poll, or begun anew."""
+        group = self._consumer.group_metadata()
+        coordinator = self._consumer._coordinator
+        if group.state == MemberState.REBALANCING and not coordinator.need_rejoin():
+            coordinator.request_rejoin()
 
     # -- what is held
 

@@ -181,6 +181,7 @@ class KafkaWorker:
 
     def poll(self, *, max_records: int, max_bytes: int, timeout_s: float) -> list[RecordBlock]:
         if not self._membership.may_commit():
+            self._membership.ask_again()
             timeout_s = max(timeout_s, _JOINING_S)
         blocks = self._reading.poll(
             self._consumer, max_records=max_records, max_bytes=max_bytes, timeout_s=timeout_s

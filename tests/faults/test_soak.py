@@ -107,16 +107,15 @@ def test_fault_17_a_soak_with_random_faults(
 
 
 def assert_flat(measures: Measures, tell: Callable[[str], None]) -> None:
-    """The longest life: its last third against the third after the warm-up."""
+    """The longest life: what is usual in its last third against the most there was before it,
+    after the warm-up (a worker whose broker is away has fewer threads and connections)."""
     rows = max(measures.by_pid.values(), key=len)
     rows = [row for row in rows if row[0] - rows[0][0] > WARM_UP_S]
     assert len(rows) >= 12, "no worker lived long enough to be measured"
     third = len(rows) // 3
-    early, late = (
-        [sorted(row[column] for row in part)[len(part) // 2] for column in (1, 2, 3)]
-        for part in (rows[:third], rows[-third:])
-    )
-    tell(f"over {rows[-1][0] - rows[0][0]:.0f} s: (bytes, threads, descriptors) {early} {late}")
-    assert late[0] <= early[0] * 1.1 + 8e6
-    assert late[1] <= early[1] + 2
-    assert late[2] <= early[2] + 4
+    before = [max(row[column] for row in rows[:-third]) for column in (1, 2, 3)]
+    late = [sorted(row[column] for row in rows[-third:])[third // 2] for column in (1, 2, 3)]
+    tell(f"over {rows[-1][0] - rows[0][0]:.0f} s: (bytes, threads, descriptors) {before} {late}")
+    assert late[0] <= before[0] * 1.1 + 8e6
+    assert late[1] <= before[1] + 2
+    assert late[2] <= before[2] + 4

@@ -58,9 +58,11 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy deploy/grafana/source/*.py
 
 reference: install
 	$(BIN)/python docs/generate.py
+	$(BIN)/python deploy/grafana/source/make.py
 
 docs: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'

@@ -19,3 +19,15 @@ def test_generated_files_are_up_to_date() -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_the_dashboard_is_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, "deploy/grafana/source/make.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

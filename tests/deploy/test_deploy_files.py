@@ -147,8 +147,8 @@ def test_the_dashboard_is_complete() -> None:
     assert dashboard["schemaVersion"] >= 39
     rows = [p["title"] for p in dashboard["panels"] if p["type"] == "row"]
     assert rows == [
-        "Health", "Throughput", "Latency", "Detection", "Budget and drift", "Resources",
-        "State and recovery",
+        "Overview", "Throughput and lag", "Latency", "Budget", "Scores, thresholds, drift",
+        "Alerts", "Model", "State and process",
     ]  # fmt: skip
     ids = [p["id"] for p in panels(dashboard)]
     assert len(ids) == len(set(ids))
@@ -175,7 +175,21 @@ def test_no_grafana_variable_is_left_in_an_expression() -> None:
     for name, expression in panel_expressions():
         assert not re.search(r"\$\{?[A-Za-z_]", expression), name
     variables = {v["name"] for v in _dashboard()["templating"]["list"]}
-    assert variables == {"datasource", "instance"}
+    assert variables == {"datasource", "instance", "page", "runbook"}
+
+
+def test_links_of_the_dashboard_lead_to_the_page_and_to_entries_of_the_runbook() -> None:
+    dashboard = _dashboard()
+    assert [link["url"] for link in dashboard["links"]] == ["${page}/", "${runbook}"]
+    entries = {f"${{runbook}}#{rule['alert'].lower()}" for rule in ALERTS}
+    linked = {
+        link["url"]
+        for panel in panels(dashboard)
+        for link in panel.get("links", [])
+        if not link["url"].startswith("${page}")
+    }
+    assert len(linked) >= 15
+    assert linked <= entries
 
 
 def test_variables_ask_for_metrics_of_the_daemon() -> None:

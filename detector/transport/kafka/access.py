@@ -2,9 +2,10 @@
 
 The client's traps and what is done about each (kafka-python 3.0.12):
 - a user or certificate that is refused is tried again until the time for the start is over, and the
-  error that ends it tells of the time alone; later it is tried for ever. Its connections remember
-  a refusal once it is theirs (_auth_failures), but nothing makes it so: we do;
-- what went wrong between us and a broker is told to its log alone.
+  error that ends it tells of the time alone; later it is tried for ever. Its connections ask
+  whether a node has refused us before they are made (maybe_raise_auth_failure): we answer;
+- what went wrong between us and a broker is told to its log alone;
+- where a broker answers and hangs up at once, as it does when it refuses, the answer is lost.
 """
 
 from __future__ import annotations
@@ -73,6 +74,22 @@ class _Connections(KafkaConnectionManager):  # type: ignore[misc]  # the library
     def __init__(self, net: Any, access: Access, **options: Any) -> None:
         super().__init__(net, **options)
         self._access = access
+        self._refused: dict[Any, BaseException] = {}  # by node, until the start is over
+
+    def maybe_raise_auth_failure(self, node_id: Any) -> None:
+        if node_id in self._refused:
+            raise self._refused[node_id]
+
+    async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
+        transport = await super()._build_transport(node, timeout_at=timeout_at)
+        receive = transport._sock_recv
+
+        def what_came_first() -> tuple[bytes, Exception | None]:
+            data, error = receive()
+            return data, None if data else error
+
+        transport._sock_recv = what_came_first
+        return transport
 
     def get_connection(self, node_id: Any, *arguments: Any, **options: Any) -> Any:
         known = self._conns.get(node_id)
@@ -94,7 +111,7 @@ class _Connections(KafkaConnectionManager):  # type: ignore[misc]  # the library
     def _ended(self, node_id: Any, error: BaseException) -> None:
         wrong = next((one for one in chain(error) if isinstance(one, ConfigError)), None)
         if (self._access.ended(error) or wrong) and not self.bootstrapped:
-            self._auth_failures[node_id] = wrong or error  # ends the start; later polls look
+            self._refused[node_id] = wrong or error  # ends the start; later polls look
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
@@ -126,7 +143,8 @@ def explained(error: BaseException, security: Security) -> str | None:
                 "certificate"
             )
         if alert := _alert(one):
-            return alert
+            wanted = "the broker asks for a certificate of ours: kafka.ssl_certfile"
+            return wanted if security.certfile is None and "certificate" in alert else alert
     return None
 
 
@@ -154,8 +172,6 @@ def _alert(error: BaseException) -> str | None:
     if not isinstance(error, ssl.SSLError):
         return None
     reason = error.reason or ""
-    if reason.endswith("CERTIFICATE_REQUIRED"):
-        return "the broker asks for a certificate of ours: kafka.ssl_certfile"
     if "ALERT" in reason and ("CERTIFICATE" in reason or reason.endswith(("_CA", "_DENIED"))):
         said = reason.partition("ALERT_")[2].lower().replace("_", " ")
         return (

@@ -104,7 +104,8 @@ def _properties(authority: Authority, by_user: int, by_certificate: int, passwor
         "scram-sha-256": "scram.ScramLoginModule required",
         "plain": f'plain.PlainLoginModule required user_{USER}="{password}"',
         # Tokens without a signature: there is no identity provider here.
-        "oauthbearer": 'oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker"',
+        "oauthbearer": "oauthbearer.OAuthBearerLoginModule required "
+        'unsecuredLoginStringClaim_sub="broker"',
     }.items():
         lines[f"listener.name.users.{mechanism}.sasl.jaas.config"] = f"{_MODULE}.{module};"
     return "".join(f"{key}={value}\n" for key, value in lines.items())

@@ -137,15 +137,14 @@ class KafkaBroker:
             topics.ticks: ("READ",),
             topics.alerts: ("WRITE",),
             topics.dead_letters: ("WRITE",),
-            topics.state: ("READ", "WRITE", "DESCRIBE_CONFIGS"),
+            topics.state: ("READ", "WRITE"),
         }
         lacking = []
         for name, topic in self._described(admin, topics).items():
             allowed = topic.get("authorized_operations") or needed[name]
             for operation in needed[name]:
                 if topic["error_code"] == 0 and operation not in allowed:
-                    written = "".join(part.capitalize() for part in operation.split("_"))
-                    lacking.append(f"operation {written} on topic {name!r}")
+                    lacking.append(f"operation {operation.capitalize()} on topic {name!r}")
         return lacking
 
     def _described(self, admin: Any, topics: Topics) -> dict[str, dict[str, Any]]:
@@ -166,12 +165,16 @@ class KafkaBroker:
     def _require_compacted(self, admin: Any, topic: str) -> None:
         """A retention would delete the state of quiet series while their alerts are open."""
         resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        found: dict[str, Any] = {}
+        why: object = "no permission: operation DescribeConfigs"  # the client does not say
         try:
-            found = admin.describe_configs([resource])
-        except KafkaError as error:  # not allowed to ask
-            _LOGGER.warning("%s: its cleanup.policy cannot be read (%s)", topic, error)
+            found = admin.describe_configs([resource])["topic"].get(topic, {})
+        except KafkaError as error:
+            why = error
+        if "cleanup.policy" not in found:
+            _LOGGER.warning("%s: its cleanup.policy cannot be read (%s)", topic, why)
             return
-        policy = found["topic"][topic]["cleanup.policy"]["value"]
+        policy = found["cleanup.policy"]["value"]
         if policy != "compact":
             raise StateError(
                 f"{self.describe()}: {topic} has cleanup.policy={policy}: its retention would "

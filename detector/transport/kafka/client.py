@@ -78,7 +78,8 @@ def connect(settings: KafkaSettings, client: Callable[..., Any], options: dict[s
         said = "" if last is None or last is error else f", at last: {last}"
         raise BrokerError(
             f"{settings.where}: cannot connect within {waited:.0f} s "
-            f"({type(error).__name__}: {error}{said}); check kafka.bootstrap_servers, kafka.security_protocol and the broker"
+            f"({type(error).__name__}: {error}{said}); check kafka.bootstrap_servers, "
+            "kafka.security_protocol and the broker"
         ) from error
 
 

@@ -139,12 +139,14 @@ class KafkaBroker:
             topics.dead_letters: ("WRITE",),
             topics.state: ("READ", "WRITE"),
         }
-        lacking = []
+        lacking: list[str] = []
         for name, topic in self._described(admin, topics).items():
             allowed = topic.get("authorized_operations") or needed[name]
-            for operation in needed[name]:
-                if topic["error_code"] == 0 and operation not in allowed:
-                    lacking.append(f"operation {operation.capitalize()} on topic {name!r}")
+            lacking += [
+                f"operation {operation.capitalize()} on topic {name!r}"
+                for operation in needed[name]
+                if topic["error_code"] == 0 and operation not in allowed
+            ]
         return lacking
 
     def _described(self, admin: Any, topics: Topics) -> dict[str, dict[str, Any]]:

@@ -27,9 +27,9 @@ FITTING = frozenset(
     }
 )  # fmt: skip
 
-#: Packages whose licence is on no list, and why they may be needed all the same. crc32c is a library
-#: of its own, unchanged, that kafka-python imports if it is there, and may be exchanged or left out;
-#: an image that holds it passes on its licence with it.
+#: Packages whose licence is on no list, and may be needed all the same. crc32c is a library of its
+#: own, unchanged, that kafka-python imports if it is there; it may be exchanged or left out, and an
+#: image that holds it passes on its licence with it.
 EXCEPTED = {"crc32c": "LGPL-2.1-or-later"}
 
 #: What packages write instead.

@@ -3,7 +3,16 @@
 from detector.transport.kafka.access import Access
 from detector.transport.kafka.broker import KafkaBroker
 from detector.transport.kafka.client import KafkaSettings
-from detector.transport.kafka.security import Security
+from detector.transport.kafka.security import Security, Source
 from detector.transport.kafka.sources import command, file, given
 
-__all__ = ["Access", "KafkaBroker", "KafkaSettings", "Security", "command", "file", "given"]
+__all__ = [
+    "Access",
+    "KafkaBroker",
+    "KafkaSettings",
+    "Security",
+    "Source",
+    "command",
+    "file",
+    "given",
+]

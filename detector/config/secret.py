@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from typing import Any, NoReturn
+from typing import Any
 
 from msgspec import Struct, to_builtins
 
@@ -36,8 +36,8 @@ class Secret:
     def __hash__(self) -> int:
         return hash((Secret, self._text))
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a secret is not written down")
+    def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
+        return Secret, (self._text,)  # to a process of our own
 
 
 def plain(options: Struct) -> dict[str, Any]:

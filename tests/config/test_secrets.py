@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import pickle
@@ -46,12 +45,12 @@ def test_a_secret_shows_that_there_is_one_and_no_more(caplog: pytest.LogCaptureF
     assert not any(HIDDEN in one for one in [*said, caplog.text])
     assert secret.reveal() == HIDDEN
     assert secret == Secret(HIDDEN) != Secret("other")
-    writers: list[Callable[[Any], object]] = [
-        *(pickle.dumps, json.dumps, copy.deepcopy, msgspec.json.encode, "".join)
-    ]
+    writers: list[Callable[[Any], object]] = [json.dumps, msgspec.json.encode, "".join]
     for write in writers:
         with pytest.raises(TypeError):
             write(secret)
+    config = parse_config(with_password())
+    assert pickle.loads(pickle.dumps(config)) == config, "for the processes of an evaluation"
 
 
 def test_a_configuration_shows_its_secrets_to_who_asks_for_them() -> None:

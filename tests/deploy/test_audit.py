@@ -53,7 +53,9 @@ def licence(name: str) -> str:
         return about["License-Expression"]
     trove = [c for c in about.get_all("Classifier") or () if c.startswith("License ::")]
     named = [c.rpartition(":: ")[2] for c in trove if not c.endswith("OSI Approved")]
-    return "; ".join(named) if named else about["License"] if "License" in about else ""
+    if not named and "License" in about:
+        named = [about["License"]]
+    return "; ".join(named)
 
 
 @pytest.mark.parametrize("name", needed())

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka.admin import ACL, ScramMechanism, UserScramCredentialUpsertion
+from kafka.admin import ACL
 
 from detector.config import parse_config
 from detector.core.records import Message
 from detector.errors import AccessError, DetectorError
-from detector.transport.broker import Publisher, Worker
+from detector.transport.broker import Worker
 from detector.transport.configured import make_broker, prepare_topics, topics
 from detector.transport.kafka import KafkaBroker
 from tests.artifacts import make_artifact
@@ -25,80 +23,28 @@ from tests.integration.commands import succeeded
 from tests.processes import RunningDaemon, by_label, detector, total, wait_for, write_config
 from tests.secured import permissions
 from tests.secured.authority import Authority
+from tests.secured.clients import (
+    LENGTH,
+    TICKS,
+    by_certificate,
+    by_user,
+    changed,
+    csv,
+    look,
+    publisher,
+    token,
+    tree,
+)
 from tests.secured.node import USER, Node
 
 pytestmark = pytest.mark.kafka
 
-LENGTH, SERIES, TICKS = 8, 5, 40
+SERIES = 5
 #: What one daemon of the tests needs to say that it has given up.
 DEADLINE_S = 60.0
 
 
-def tree(kafka: Mapping[str, Any], **sections: Any) -> dict[str, Any]:
-    return {
-        "transport": "kafka",
-        "features": {"value": "value"},
-        "window": {"length_ticks": LENGTH},
-        "threshold": {"method": "fixed", "value": 0.0001, "cold_windows": 0},
-        "alerts": {"open_after": 1, "of_last": 1},
-        "topics": {"create": False},
-        "delivery": {"retry_timeout_s": 30},
-        "kafka": {"group": "detector", "transactional_id": "detector-1"} | dict(kafka),
-        "http": {"port": 0},
-        **sections,
-    }
-
-
-def by_user(node: Node, **more: Any) -> dict[str, Any]:
-    return {
-        "bootstrap_servers": node.by_user,
-        "security_protocol": "SASL_SSL",
-        "sasl_mechanism": "SCRAM-SHA-512",
-        "sasl_plain_username": USER,
-        "sasl_plain_password": node.password,
-        "ssl_cafile": str(node.authority.cafile),
-    } | more
-
-
-def by_certificate(node: Node, authority: Authority, **issued: Any) -> dict[str, Any]:
-    files = authority.issue(USER, **issued)
-    return {
-        "bootstrap_servers": node.by_certificate,
-        "security_protocol": "SSL",
-        "ssl_cafile": str(node.authority.cafile),
-        "ssl_certfile": str(files.certificate),
-        "ssl_keyfile": str(files.key),
-    }
-
-
-def look(kafka: Mapping[str, Any]) -> None:
-    """What `detector check` asks of a broker."""
-    config = parse_config(tree(kafka))
-    broker = make_broker(config)
-    assert broker.missing(topics(config)) == []
-    assert broker.not_permitted(topics(config)) == []
-
-
-def token(*, lasts_s: float = 3600.0) -> str:
-    def part(value: object) -> str:
-        return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
-
-    now_s = time.time()
-    claims = {"sub": USER, "iat": now_s - 7200, "exp": now_s + lasts_s}
-    return f"{part({'alg': 'none'})}.{part(claims)}."
-
-
 # -- all of it: first, on topics that nobody has used
-
-
-def csv(path: Path, *, series: int, first: int) -> Path:
-    """Ticks that open an alert of each series, and one that cannot be used."""
-    rows = ["series,timestamp,value"]
-    for n in range(first, first + TICKS):
-        rows += [f"s{s},{1_700_000_000 + n},{0.1 * (n % 3)}" for s in range(series)]
-    rows.append(f"s0,{1_700_000_000 + first + TICKS},nothing")
-    path.write_text("\n".join(rows) + "\n")
-    return path
 
 
 def test_everything_works_with_the_permissions_of_the_docs_and_shows_no_secret(
@@ -214,26 +160,6 @@ def test_a_password_that_changes_is_good_for_the_next_connection(
     finally:
         publisher.close()
         changed(node, "publisher", node.password)
-
-
-def changed(node: Node, user: str, password: str) -> None:
-    """The user's password, once the broker has heard of it."""
-    with node.administrator() as admin:
-        said = admin.alter_user_scram_credentials(
-            [UserScramCredentialUpsertion(user, ScramMechanism.SCRAM_SHA_512, password)]
-        )
-    assert not any(said.values()), said
-
-    def heard() -> bool:
-        kafka = by_user(node, sasl_plain_username=user, sasl_plain_password=password)
-        config = parse_config(tree(kafka))
-        try:
-            make_broker(config).missing(topics(config))
-        except AccessError:
-            return False
-        return True
-
-    wait_for(heard, f"the broker knows the new password of {user}")
 
 
 # -- who is not
@@ -446,9 +372,3 @@ def test_a_worker_that_is_refused_a_new_connection_ends(node: Node) -> None:
     finally:
         changed(node, USER, node.password)
         worker.close()
-
-
-def publisher(node: Node) -> Publisher:
-    return make_broker(
-        parse_config(tree(by_user(node, sasl_plain_username="publisher")))
-    ).publisher()

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-fast faults examples example-model lint reference docs kafka kafka-stop bench clean
+.PHONY: help install demo test test-fast faults examples example-model lint reference docs audit kafka kafka-stop bench clean
 
 help:
 	@echo "make install    create $(VENV) with the package, training and test tools"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make reference  write config.yaml, its schema and docs from the code"
 	@echo "make docs       the documentation as a site, build/site"
+	@echo "make audit      bill of materials, licences and known faults of what the package brings"
 	@echo "make kafka      start a local Apache Kafka on port 9092 (make kafka-stop ends it)"
 	@echo "make bench      the benchmarks on the embedded broker"
 
@@ -69,6 +70,9 @@ docs: install
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/site
 	@echo "build/site/index.html"
 
+audit:
+	$(PYTHON) deploy/audit.py
+
 kafka:
 	bash deploy/kafka/kafka.sh start --data var/kafka
 
@@ -84,4 +88,4 @@ bench: install
 	$(BIN)/detector bench startup
 
 clean:
-	rm -rf $(VENV) $(VENV)-examples build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-examples $(VENV)-audit build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,7 +1,7 @@
 """What can go wrong, named by what the operator must do; each carries its exit code.
 
 Exit codes follow sysexits.h: 64 usage, 65 bad data or state, 69 broker unavailable, 70 internal,
-75 hung (start again), 76 fenced by another worker, 78 configuration.
+75 hung (start again), 76 fenced by another worker, 77 access refused, 78 configuration.
 """
 
 from __future__ import annotations
@@ -53,6 +53,13 @@ class FencedError(BrokerError):
     """Another process works under the same identity: give each worker its own, end this one."""
 
     exit_code = 76
+
+
+class AccessError(BrokerError):
+    """The broker refuses who we are or what we want, or we do not trust it: the message names the
+    user, certificate, topic, group or transactional id, and the operation."""
+
+    exit_code = 77
 
 
 class StateError(DetectorError):

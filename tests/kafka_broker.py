@@ -46,12 +46,14 @@ class KafkaBroker:
 
     ``stop`` and ``kill`` keep the data and the address: ``start`` afterwards is a restart.
     ``close`` (or leaving the ``with`` block) stops the node and removes the data.
+    ``properties``: a file with further lines of its configuration; such a node is always our own.
     """
 
-    def __init__(self) -> None:
-        external = _external_servers()
+    def __init__(self, properties: Path | None = None) -> None:
+        self._properties = properties
+        external = _external_servers() if properties is None else None
         self.is_external = external is not None
-        self._port, self._controller_port = _free_ports()
+        self._port, self._controller_port = free_ports()
         self.bootstrap_servers = external or f"127.0.0.1:{self._port}"
         self._data: Path | None = None
 
@@ -66,7 +68,9 @@ class KafkaBroker:
             return
         if self._data is None:
             self._data = Path(tempfile.mkdtemp(prefix="detector-kafka-"))
-        ports = ("--port", str(self._port), "--controller-port", str(self._controller_port))
+        ports = ["--port", str(self._port), "--controller-port", str(self._controller_port)]
+        if self._properties is not None:
+            ports += ["--properties", str(self._properties)]
         with _ONE_AT_A_TIME.open("w") as lock:  # the first may have to fetch the jars
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._run("start", *ports)
@@ -138,7 +142,7 @@ def _external_servers() -> str | None:
     return os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or None
 
 
-def _free_ports() -> tuple[int, int]:
+def free_ports() -> tuple[int, int]:
     """Two different loopback ports that nobody listens on at this moment."""
     free: list[int] = []
     for port in random.sample(PORTS, 200):

@@ -6,7 +6,7 @@ usage() {
     cat <<'USAGE'
 usage: kafka.sh check             can a node run here? changes and fetches nothing
        kafka.sh install
-       kafka.sh start  [--data DIR] [--port PORT] [--controller-port PORT]
+       kafka.sh start  [--data DIR] [--port PORT] [--controller-port PORT] [--properties FILE]
        kafka.sh status [--data DIR]
        kafka.sh stop   [--data DIR]      SIGTERM, then SIGKILL after the deadline
        kafka.sh kill   [--data DIR]      SIGKILL at once, for fault tests
@@ -14,7 +14,8 @@ usage: kafka.sh check             can a node run here? changes and fetches nothi
 install  fetches the jars once; start does it too when they are missing.
 start    runs the node in the background and prints its bootstrap address when it answers.
          The data, the log (kafka.log) and the pid file live in DIR. A second start with the
-         same DIR keeps the data, and the ports unless others are given.
+         same DIR keeps the data, and the ports unless others are given. The lines of a
+         --properties FILE come last; in them @PORT@ and @CONTROLLER_PORT@ stand for the ports.
 
 defaults: DIR ${XDG_STATE_HOME:-~/.local/state}/detector/kafka, port 9092, controller port = port + 1
 environment: JAVA_HOME              the Java to use
@@ -40,7 +41,7 @@ main() {
     local command=${1:-}
     [[ $# -eq 0 ]] || shift
     data=${XDG_STATE_HOME:-$HOME/.local/state}/detector/kafka
-    port='' controller_port=''
+    port='' controller_port='' properties=''
     case $command in
     check | install | start | stop | kill | status) ;;
     -h | --help | help)
@@ -60,6 +61,10 @@ main() {
             [[ -n $data ]] || fail 64 '--data needs a folder'
             ;;
         start:--port) port=$(port_number "$@") ;;
+        start:--properties)
+            properties=${2:-}
+            [[ -r $properties ]] || fail 64 "--properties needs a file, not '$properties'"
+            ;;
         start:--controller-port) controller_port=$(port_number "$@") ;;
         *) fail 64 "$command: unknown argument '$1' (try: kafka.sh help)" ;;
         esac
@@ -241,6 +246,8 @@ write_config() {
         echo "listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller_port"
         echo "advertised.listeners=PLAINTEXT://127.0.0.1:$port"
         echo "log.dirs=$data/log"
+        [[ -z $properties ]] ||
+            sed -e "s/@PORT@/$port/g" -e "s/@CONTROLLER_PORT@/$controller_port/g" -- "$properties"
     } >"$config.new"
     mv -- "$config.new" "$config"
 }

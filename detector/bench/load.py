@@ -19,7 +19,7 @@ from detector.bench.machine import FIELDS, LENGTH
 from detector.build import tick_format
 from detector.clients.daemon_process import DaemonProcess, sum_samples
 from detector.clients.pacer import Pacer
-from detector.config import Config, parse_config
+from detector.config import Config, parse_config, plain
 from detector.core.alerts import ANOMALIES, State
 from detector.core.cloudevents import decode_alert
 from detector.core.encoders import make_encoder
@@ -49,7 +49,7 @@ def bench_config(config: Config, directory: Path) -> Path:
         "topics": msgspec.to_builtins(config.topics),
         "embedded": {**msgspec.to_builtins(config.embedded), "path": str(directory / "b.sqlite")},
         "kafka": {
-            **msgspec.to_builtins(config.kafka),
+            **plain(config.kafka),
             "group": stamp,
             "transactional_id": stamp,
         },

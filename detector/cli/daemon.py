@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from detector.cli.terminal import Add, read_config
-from detector.errors import BrokerError, UsageError
+from detector.errors import AccessError, BrokerError, UsageError
 
 
 def add_commands(add: Add) -> None:
@@ -31,6 +31,11 @@ def add_commands(add: Add) -> None:
     check = add("check", _check, "Check configuration, model and broker without running")
     check.add_argument("--model", type=Path, metavar="DIR")
     check.add_argument("--offline", action="store_true", help="do not ask the broker")
+    check.add_argument(
+        "--show",
+        action="store_true",
+        help="print the configuration as it is in force, as YAML, without its secrets",
+    )
     check.add_argument(
         "--schema", action="store_true", help="print the JSON Schema of config.yaml, for editors"
     )
@@ -93,6 +98,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from detector.build import deployed_threshold, expected_alerts, make_pipeline
+    from detector.config import shown
     from detector.core.features import FeatureSet
     from detector.transport.configured import make_broker, topics
 
@@ -104,6 +110,9 @@ def _check(options: argparse.Namespace) -> int:
     config = read_config(options)
     if not isinstance(config.features, str):
         FeatureSet.parse(config.features)
+    if options.show:
+        print(shown(config), end="")
+        return 0
     print("configuration: ok")
     if options.model:
         from detector.model.directory import load_artifact
@@ -127,6 +136,12 @@ def _check(options: argparse.Namespace) -> int:
             raise BrokerError(
                 f"{broker.describe()}: missing topics {', '.join(missing)}; create them or set "
                 "topics.create: true"
+            )
+        lacking = broker.not_permitted(topics(config))
+        if lacking:
+            raise AccessError(
+                f"{broker.describe()}: `detector run` would lack {', '.join(lacking)}: grant it "
+                "(docs/security.md)"
             )
         will = f"; will create {', '.join(missing)}" if missing else ""
         print(f"broker: ok ({broker.describe()}{will})")

@@ -7,18 +7,24 @@ from detector.config.reading import (
     overlay,
     parse_config,
     read_tree,
+    shown,
     with_model,
 )
 from detector.config.schema import AlertsConfig, Config
+from detector.config.secret import Secret, plain, redacted
 
 __all__ = [
     "AlertsConfig",
     "Config",
+    "Secret",
     "architecture_of",
     "environment_without_options",
     "load_config",
     "overlay",
     "parse_config",
+    "plain",
     "read_tree",
+    "redacted",
+    "shown",
     "with_model",
 ]

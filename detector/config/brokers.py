@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from detector.config.secret import Secret
 from detector.config.section import Section, about
 
 
@@ -55,11 +56,32 @@ class KafkaConfig(Section, frozen=True):
         about("the last three need their packages"),
     ] = "none"
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Annotated[str | None, about("PLAIN | SCRAM-SHA-256 | SCRAM-SHA-512")] = None
-    sasl_plain_username: str | None = None
-    sasl_plain_password: Annotated[
-        str | None, about("better: DETECTOR_KAFKA__SASL_PLAIN_PASSWORD")
+    sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None,
+        about("how a user is known, with SASL_SSL (docs/security.md)"),
     ] = None
-    ssl_cafile: str | None = None
-    ssl_certfile: str | None = None
-    ssl_keyfile: str | None = None
+    sasl_plain_username: Annotated[str | None, about("of PLAIN and SCRAM")] = None
+    sasl_plain_password: Annotated[
+        Secret | None, about("better: sasl_plain_password_file, or the environment")
+    ] = None
+    sasl_plain_password_file: Annotated[
+        str | None, about("holds the password; read again for each new connection")
+    ] = None
+    sasl_oauth_token_file: Annotated[
+        str | None, about("OAUTHBEARER: holds the token; read again for each new connection")
+    ] = None
+    sasl_oauth_token_command: Annotated[
+        tuple[str, ...],
+        about("OAUTHBEARER, instead: a program and its arguments, which prints the token"),
+    ] = ()
+    ssl_cafile: Annotated[
+        str | None, about("PEM: who may sign the broker's certificate; null: the system's")
+    ] = None
+    ssl_certfile: Annotated[str | None, about("PEM: our certificate, with its chain")] = None
+    ssl_keyfile: Annotated[str | None, about("PEM: its key; null: it stands in ssl_certfile")] = (
+        None
+    )
+    ssl_password: Annotated[
+        Secret | None, about("of the key; better: ssl_password_file, or the environment")
+    ] = None
+    ssl_password_file: Annotated[str | None, about("holds the password of the key")] = None

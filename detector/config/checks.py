@@ -7,6 +7,7 @@ import math
 import msgspec
 
 from detector.config.schema import Config
+from detector.config.secret import redacted
 from detector.core.period import LONGEST, SHORTEST
 from detector.errors import ConfigError
 from detector.model.family import Architecture, contradiction
@@ -19,7 +20,10 @@ _ENDLESS = ("delivery", "retry_timeout_s")
 
 def check_together(config: Config) -> None:
     """Raises ConfigError naming the key."""
-    for check in (_numbers, _alerts, _threshold, _model, _training, _topics, _input, _limits):
+    for check in (
+        *(_numbers, _alerts, _threshold, _model, _training, _topics, _input, _limits),
+        *(_encryption, _users, _tokens),
+    ):
         check(config)
 
 
@@ -38,7 +42,7 @@ def architecture_of(
 
 
 def _numbers(config: Config) -> None:
-    for section, options in msgspec.to_builtins(config).items():
+    for section, options in redacted(config).items():
         for name, value in options.items() if isinstance(options, dict) else ():
             endless = isinstance(value, float) and not math.isfinite(value)
             if endless and not (value == math.inf and (section, name) == _ENDLESS):
@@ -112,4 +116,52 @@ def _limits(config: Config) -> None:
         raise ConfigError(
             f"limits.forget_after_s: must be above input.max_future_s = {future_s:g}, else one "
             f"tick from the future would forget all series of its partition; is {forget_s:g}"
+        )
+
+
+def _encryption(config: Config) -> None:
+    kafka = config.kafka
+    encrypted = kafka.security_protocol.endswith("SSL")
+    for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_password_file"):
+        if getattr(kafka, name) is not None and not encrypted:
+            raise ConfigError(
+                f"kafka.{name}: is for security_protocol SSL or SASL_SSL, and that is "
+                f"{kafka.security_protocol}"
+            )
+    if kafka.ssl_keyfile is not None and kafka.ssl_certfile is None:
+        raise ConfigError("kafka.ssl_keyfile: needs its certificate, kafka.ssl_certfile")
+    _one_of(config, "ssl_password", "ssl_password_file")
+
+
+def _users(config: Config) -> None:
+    kafka = config.kafka
+    needs_user = kafka.sasl_mechanism not in (None, "OAUTHBEARER")
+    if not kafka.security_protocol.startswith("SASL"):
+        if kafka.sasl_mechanism is not None:
+            raise ConfigError(
+                "kafka.sasl_mechanism: is for security_protocol SASL_SSL or SASL_PLAINTEXT, and "
+                f"that is {kafka.security_protocol}"
+            )
+    elif kafka.sasl_mechanism is None:
+        raise ConfigError(
+            f"kafka.sasl_mechanism: security_protocol {kafka.security_protocol} needs one"
+        )
+    if needs_user and kafka.sasl_plain_username is None:
+        raise ConfigError(f"kafka.sasl_plain_username: {kafka.sasl_mechanism} needs one")
+    _one_of(config, "sasl_plain_password", "sasl_plain_password_file", needed=needs_user)
+
+
+def _tokens(config: Config) -> None:
+    wanted = config.kafka.sasl_mechanism == "OAUTHBEARER"
+    _one_of(config, "sasl_oauth_token_file", "sasl_oauth_token_command", needed=wanted)
+
+
+def _one_of(config: Config, one: str, other: str, *, needed: bool = False) -> None:
+    """Whether a secret is given once."""
+    given = [name for name in (one, other) if getattr(config.kafka, name)]
+    if len(given) == 2:
+        raise ConfigError(f"kafka.{one}: stands beside kafka.{other}: give one of them")
+    if needed and not given:
+        raise ConfigError(
+            f"kafka.{other}: sasl_mechanism {config.kafka.sasl_mechanism} needs it, or kafka.{one}"
         )

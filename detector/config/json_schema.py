@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from detector.config.schema import RENAMED, Config
+from detector.config.secret import schema_of_secret
 from detector.config.types import sections
 
 _ID = "https://json-schema.org/draft/2020-12/schema"
@@ -14,7 +15,8 @@ _ID = "https://json-schema.org/draft/2020-12/schema"
 
 def json_schema() -> dict[str, Any]:
     """What it cannot say, that options fit together, `detector check` says."""
-    whole = msgspec.json.decode(msgspec.json.encode(msgspec.json.schema(Config)))
+    of = msgspec.json.schema(Config, schema_hook=schema_of_secret)
+    whole = msgspec.json.decode(msgspec.json.encode(of))
     definitions = whole["$defs"]
     top = definitions.pop("Config")
     for (section, old), new in RENAMED.items():

@@ -1,7 +1,7 @@
 """config.yaml and the environment to a frozen Config: the only reader of the environment.
 
 An environment variable DETECTOR_SECTION__OPTION (for instance DETECTOR_KAFKA__SASL_PLAIN_PASSWORD)
-overrides the file.
+overrides the file. What may be a secret stands in no message.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from msgspec import inspect
 from detector.config.checks import check_together
 from detector.config.refusals import explain
 from detector.config.schema import RENAMED, Config, ModelConfig
-from detector.config.types import option, sections
+from detector.config.secret import decode_secret, plain, redacted
+from detector.config.types import is_secret, option, sections
 from detector.errors import ConfigError
 from detector.model.family import OPTIONS_OF_KINDS
 
 _ENVIRONMENT_PREFIX = "DETECTOR_"
+_QUOTED = re.compile(r"'[^'<]{2,}'")  # of the file, as YAML's errors quote it
 _LOGGER = logging.getLogger("detector.config")
 
 
@@ -71,10 +73,20 @@ def read_tree(path: Path) -> Any:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError) as error:  # bad UTF-8, a date that is none
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path}: not YAML: {_without_its_text(error)}") from None
     except RecursionError:
         raise ConfigError(f"{path}: is nested too deeply") from None
     return {} if tree is None else tree
+
+
+def _without_its_text(error: Exception) -> str:
+    """What is wrong and where: the line itself may hold a secret."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return type(error).__name__ if isinstance(error, yaml.YAMLError) else str(error)
+    parts = (getattr(error, "context", None), getattr(error, "problem", None))
+    what = _QUOTED.sub("...", ", ".join(part for part in parts if part))
+    return f"{what} in line {mark.line + 1}, column {mark.column + 1}"
 
 
 def load_config(path: Path | None, environment: Mapping[str, str] | None = None) -> Config:
@@ -82,6 +94,11 @@ def load_config(path: Path | None, environment: Mapping[str, str] | None = None)
     tree = {} if path is None else read_tree(path)
     overlay(tree, os.environ if environment is None else environment)
     return parse_config(tree)
+
+
+def shown(config: Config) -> str:
+    """All of it as YAML, for people: a secret shows that there is one."""
+    return yaml.safe_dump(redacted(config), sort_keys=False, allow_unicode=True)
 
 
 def environment_without_options() -> dict[str, str]:
@@ -110,9 +127,9 @@ def overlay(tree: Any, environment: Mapping[str, str]) -> None:
         try:
             target[name] = text if _is_text([*within, name]) else read_yaml(text)
         except (yaml.YAMLError, ValueError):
-            raise ConfigError(
-                f"environment variable {variable}: cannot read {text!r:.60}"
-            ) from None
+            known = option([*within, name]) is not None
+            shown = f"{text!r:.60}" if known else "it: is it an option?"
+            raise ConfigError(f"environment variable {variable}: cannot read {shown}") from None
 
 
 def _warn_of_likely_slip(variable: str) -> None:
@@ -128,7 +145,7 @@ def parse_config(tree: Any) -> Config:
     """A Config from what YAML gave. Raises ConfigError naming the key."""
     tree = _as_named_now(tree)
     try:
-        config = msgspec.convert(tree, Config)
+        config = msgspec.convert(tree, Config, dec_hook=decode_secret)
     except (msgspec.ValidationError, RecursionError) as error:
         raise explain(tree, error) from None
     check_together(config)
@@ -139,7 +156,7 @@ def with_model(config: Config, changes: Mapping[str, str]) -> Config:
     """The same with other options of the section model, each read as YAML; a list by comma
     (units: "64,32"). An option that the named kind does not know and that is not named too falls
     back to its default. Raises ConfigError naming the key."""
-    tree = msgspec.to_builtins(config)
+    tree = plain(config)
     for name, kinds in OPTIONS_OF_KINDS.items():
         if "kind" in changes and name not in changes and changes["kind"] not in kinds:
             tree["model"][name] = getattr(ModelConfig(), name)
@@ -172,4 +189,5 @@ def _as_named_now(tree: Any) -> Any:
 
 def _is_text(path: list[str]) -> bool:
     """Whether the option takes any text."""
-    return isinstance(option(path), inspect.StrType)
+    of = option(path)
+    return isinstance(of, inspect.StrType) or (of is not None and is_secret(of))

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import inspect
 
-from detector.config.types import bare, schema
+from detector.config.types import bare, is_secret, schema
 from detector.errors import ConfigError
 
 _PATH = re.compile(r" - at `(?:key` in `)?\$(?P<path>[^`]*)`$")
@@ -36,9 +36,8 @@ def explain(tree: Any, error: Exception) -> ConfigError:
         if where == "features":
             return ConfigError(f"features.{name}: must be an expression like log_return(price)")
         return _unknown(where, str(name), of)
-    return ConfigError(
-        f"{where or 'the file'}: must be {_wanted(where, of, value)}, is {_shown(value)}"
-    )
+    shown = "something else" if is_secret(of) else _shown(value)
+    return ConfigError(f"{where or 'the file'}: must be {_wanted(where, of, value)}, is {shown}")
 
 
 def _unknown(where: str, name: str, of: inspect.Type) -> ConfigError:

@@ -7,6 +7,7 @@ from functools import cache
 from msgspec import inspect
 
 from detector.config.schema import Config
+from detector.config.secret import Secret
 
 
 @cache
@@ -43,3 +44,9 @@ def bare(of: inspect.Type) -> inspect.Type:
         rest = [t for t in map(bare, of.types) if not isinstance(t, inspect.NoneType)]
         return rest[0] if len(rest) == 1 else inspect.UnionType(tuple(rest))
     return of
+
+
+def is_secret(of: inspect.Type) -> bool:
+    """Whether what stands there is shown to nobody."""
+    of = bare(of)
+    return isinstance(of, inspect.CustomType) and of.cls is Secret

@@ -76,7 +76,8 @@ class Worker(Protocol):
     def open(self, release: Release) -> None:
         """Connect and join. release is called, maybe from another thread while poll runs, with
         partitions that are about to go to another worker, while a commit for them still counts;
-        it may end the commit that is under way, and begin and end another. Raises BrokerError."""
+        it may end the commit that is under way, and begin and end another. Raises BrokerError;
+        AccessError, as all that follows may, where we are refused."""
 
     def poll(self, *, max_records: int, max_bytes: int, timeout_s: float) -> list[RecordBlock]:
         """Records of started partitions that follow the last poll, in order within each; [] if
@@ -189,7 +190,11 @@ class Broker(Protocol):
 
     def missing(self, topics: Topics) -> list[str]:
         """The topics that do not exist. Raises BrokerError if it cannot be reached, StateError if
-        what there is would not keep the state."""
+        what there is would not keep the state, AccessError if one may not be seen."""
+
+    def not_permitted(self, topics: Topics) -> list[str]:
+        """What a worker would have to do with the topics and may not, as far as the broker tells.
+        Raises BrokerError."""
 
     def prepare(
         self,
@@ -201,8 +206,8 @@ class Broker(Protocol):
     ) -> None:
         """See that the topics exist: create them, or raise BrokerError naming the missing.
         Those in partitioned get the configured number of partitions, the state topic as many
-        as the ticks topic has, others one. check_state: raise StateError if the ticks topic has
-        got more partitions than the state topic."""
+        as the ticks topic has, others one. check_state: for a worker; raise StateError if the ticks
+        topic has got more partitions than the state topic, AccessError if it lacks a permission."""
 
     def grow_state(self, topics: Topics) -> tuple[int, int]:
         """Give the state topic as many partitions as the ticks topic; (before, after)."""

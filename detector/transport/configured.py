@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from detector.config import Config
 from detector.core.state import Deployment
 from detector.transport.broker import Broker, Topics
+
+if TYPE_CHECKING:
+    from detector.transport.kafka import Security
 
 
 def topics(config: Config) -> Topics:
@@ -50,22 +54,13 @@ def _embedded(config: Config) -> Broker:
 
 
 def _kafka(config: Config) -> Broker:
-    from detector.transport.kafka import KafkaBroker, KafkaSettings  # 0.2 s and 15 MB: if used
+    from detector.transport.kafka import (  # 0.2 s and 15 MB: if used
+        Access,
+        KafkaBroker,
+        KafkaSettings,
+    )
 
     kafka = config.kafka
-    security = {
-        name: value
-        for name in (
-            "security_protocol",
-            "sasl_mechanism",
-            "sasl_plain_username",
-            "sasl_plain_password",
-            "ssl_cafile",
-            "ssl_certfile",
-            "ssl_keyfile",
-        )
-        if (value := getattr(kafka, name)) is not None
-    }
     return KafkaBroker(
         KafkaSettings(
             bootstrap_servers=kafka.bootstrap_servers,
@@ -83,8 +78,37 @@ def _kafka(config: Config) -> Broker:
             retry_timeout_s=config.delivery.retry_timeout_s,
             max_poll_records=config.delivery.max_poll_records,
             max_poll_bytes=config.delivery.max_poll_bytes,
-            security=security,
+            access=Access(_security(config)),
         )
+    )
+
+
+def _security(config: Config) -> Security:
+    from detector.transport.kafka import Security, command, file, given
+
+    kafka, password, key_password, token = config.kafka, None, None, None
+    if kafka.sasl_plain_password_file is not None:
+        password = file("kafka.sasl_plain_password_file", kafka.sasl_plain_password_file)
+    elif kafka.sasl_plain_password is not None:
+        password = given(kafka.sasl_plain_password.reveal())
+    if kafka.ssl_password_file is not None:
+        key_password = file("kafka.ssl_password_file", kafka.ssl_password_file)
+    elif kafka.ssl_password is not None:
+        key_password = given(kafka.ssl_password.reveal())
+    if kafka.sasl_oauth_token_file is not None:
+        token = file("kafka.sasl_oauth_token_file", kafka.sasl_oauth_token_file)
+    elif kafka.sasl_oauth_token_command:
+        token = command("kafka.sasl_oauth_token_command", kafka.sasl_oauth_token_command)
+    return Security(
+        protocol=kafka.security_protocol,
+        mechanism=kafka.sasl_mechanism,
+        username=kafka.sasl_plain_username,
+        cafile=kafka.ssl_cafile,
+        certfile=kafka.ssl_certfile,
+        keyfile=kafka.ssl_keyfile,
+        password=password,
+        token=token,
+        key_password=key_password,
     )
 
 

@@ -14,6 +14,7 @@ from msgspec import inspect
 from detector.build import make_stream
 from detector.config import (
     Config,
+    Secret,
     environment_without_options,
     load_config,
     overlay,
@@ -68,7 +69,7 @@ def test_a_file_and_the_environment_are_read_the_environment_last(tmp_path: Path
         2,
         "loud",
     )
-    assert (config.transport, config.kafka.sasl_plain_password) == ("kafka", "12345")
+    assert (config.transport, config.kafka.sasl_plain_password) == ("kafka", Secret("12345"))
     assert (config.model.units, config.dead_letters.topic) == ((8, 4), "007")
     assert config.threshold.false_alarms_per_window == 1e-5
     assert config.training.xla is False

@@ -91,7 +91,6 @@ def kafka_transport(node: KafkaNode) -> Kafka:
         max_poll_records=4096,
         max_poll_bytes=10**7,
         exactly_once=True,
-        security={},
     )
     return Kafka(settings, Topics(*(f"{name}-{t}" for t in ("ticks", "alerts", "dead", "state"))))
 

@@ -151,6 +151,9 @@ class WatchedBroker:
     def missing(self, topics: Topics) -> list[str]:
         return self._inner.missing(topics)
 
+    def not_permitted(self, topics: Topics) -> list[str]:
+        return self._inner.not_permitted(topics)
+
     def prepare(
         self,
         topics: Topics,

@@ -205,7 +205,7 @@ from detector.transport.kafka.reading import Reading
 logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
 servers, topic = sys.argv[1:]
 settings = KafkaSettings(
-    servers, "g", "t", None, 6000, 10000, None, 1, 1, 20.0, 100, 10**7, True, {}
+    servers, "g", "t", None, 6000, 10000, None, 1, 1, 20.0, 100, 10**7, True
 )
 consumer = KafkaConsumer(bootstrap_servers=servers, group_id=None)
 reading = Reading(settings, topic)

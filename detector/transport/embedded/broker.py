@@ -39,6 +39,9 @@ class EmbeddedBroker:
             known = {name for (name,) in database.execute("SELECT name FROM topics")}
         return [name for name in wanted if name not in known]
 
+    def not_permitted(self, topics: Topics) -> list[str]:
+        return []  # a file that cannot be written says so itself
+
     def prepare(
         self,
         topics: Topics,

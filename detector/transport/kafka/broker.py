@@ -9,11 +9,16 @@ from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import (
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
 
-from detector.errors import BrokerError, StateError
+from detector.errors import AccessError, BrokerError, StateError
 from detector.transport.broker import Keeper, Publisher, Reader, Standing, Topics
-from detector.transport.kafka.client import KafkaSettings, connect
+from detector.transport.kafka.client import KafkaSettings, broker_error, connect
 from detector.transport.kafka.keeper import KafkaKeeper
 from detector.transport.kafka.streams import KafkaPublisher, KafkaReader
 from detector.transport.kafka.worker import KafkaWorker
@@ -27,6 +32,9 @@ _STATE_TOPIC = {
     "segment.bytes": str(32 * 1024 * 1024),
     "min.cleanable.dirty.ratio": "0.1",
 }
+#: Error codes of a topic: it may not be seen; there is none.
+_HIDDEN = TopicAuthorizationFailedError.errno
+_UNKNOWN = UnknownTopicOrPartitionError.errno
 
 
 class KafkaBroker:
@@ -45,6 +53,9 @@ class KafkaBroker:
 
         return self._administer(work)
 
+    def not_permitted(self, topics: Topics) -> list[str]:
+        return self._administer(lambda admin: self._not_permitted(admin, topics))
+
     def prepare(
         self,
         topics: Topics,
@@ -62,8 +73,13 @@ class KafkaBroker:
                 )
             if topics.state not in missing:
                 self._require_compacted(admin, topics.state)
-            for name in missing:  # the ticks topic comes first: the state topic copies its number
+            for name in missing:
                 self._create(admin, topics, name, partitioned)
+            if check_state and (lacking := self._not_permitted(admin, topics)):
+                raise AccessError(
+                    f"{self.describe()}: {self._settings.access.security.principal} may not: "
+                    f"{', '.join(lacking)}: grant it (docs/security.md)"
+                )
             ticks, state = self._partitions(admin, topics)
             if state < ticks and check_state:
                 raise StateError(
@@ -104,9 +120,37 @@ class KafkaBroker:
         return KafkaReader(self._settings, topic, from_beginning=from_beginning)
 
     def _missing(self, admin: Any, topics: Topics) -> list[str]:
-        there = set(admin.list_topics())
-        wanted = (topics.ticks, topics.alerts, topics.dead_letters, topics.state)
-        return [name for name in wanted if name not in there]
+        """Raises AccessError for those that nobody shows us."""
+        found = self._described(admin, topics)
+        hidden = [n for n, t in found.items() if t["error_code"] == _HIDDEN]
+        if hidden:
+            raise AccessError(
+                f"{self.describe()}: {self._settings.access.security.principal} may not see "
+                f"{', '.join(hidden)}: operation Describe, or one that implies it, is missing "
+                "(docs/security.md), or the topic is"
+            )
+        return [name for name in _names(topics) if found[name]["error_code"] == _UNKNOWN]
+
+    def _not_permitted(self, admin: Any, topics: Topics) -> list[str]:
+        """Where the broker tells."""
+        needed = {
+            topics.ticks: ("READ",),
+            topics.alerts: ("WRITE",),
+            topics.dead_letters: ("WRITE",),
+            topics.state: ("READ", "WRITE"),
+        }
+        lacking: list[str] = []
+        for name, topic in self._described(admin, topics).items():
+            allowed = topic.get("authorized_operations") or needed[name]
+            lacking += [
+                f"operation {operation.capitalize()} on topic {name!r}"
+                for operation in needed[name]
+                if topic["error_code"] == 0 and operation not in allowed
+            ]
+        return lacking
+
+    def _described(self, admin: Any, topics: Topics) -> dict[str, dict[str, Any]]:
+        return {t["name"]: t for t in admin.describe_topics(list(_names(topics)))}
 
     def _create(self, admin: Any, topics: Topics, name: str, partitioned: Sequence[str]) -> None:
         number = self._settings.partitions if name in partitioned else 1
@@ -123,12 +167,16 @@ class KafkaBroker:
     def _require_compacted(self, admin: Any, topic: str) -> None:
         """A retention would delete the state of quiet series while their alerts are open."""
         resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        found: dict[str, Any] = {}
+        why: object = "no permission: operation DescribeConfigs"  # the client does not say
         try:
-            found = admin.describe_configs([resource])
-        except KafkaError as error:  # not allowed to ask
-            _LOGGER.warning("%s: its cleanup.policy cannot be read (%s)", topic, error)
+            found = admin.describe_configs([resource])["topic"].get(topic, {})
+        except KafkaError as error:
+            why = error
+        if "cleanup.policy" not in found:
+            _LOGGER.warning("%s: its cleanup.policy cannot be read (%s)", topic, why)
             return
-        policy = found["topic"][topic]["cleanup.policy"]["value"]
+        policy = found["cleanup.policy"]["value"]
         if policy != "compact":
             raise StateError(
                 f"{self.describe()}: {topic} has cleanup.policy={policy}: its retention would "
@@ -139,14 +187,20 @@ class KafkaBroker:
 
     def _partitions(self, admin: Any, topics: Topics) -> tuple[int, int]:
         """Of the ticks and of the state topic; 0 for one that does not exist."""
-        found = {t["name"]: len(t["partitions"]) for t in admin.describe_topics(None)}
-        return found.get(topics.ticks, 0), found.get(topics.state, 0)
+        found = self._described(admin, topics)
+        return len(found[topics.ticks]["partitions"]), len(found[topics.state]["partitions"])
 
     def _administer(self, work: Callable[[Any], T]) -> T:
         admin = connect(self._settings, KafkaAdminClient, self._settings.common())
         try:
             return work(admin)
         except KafkaError as error:
-            raise BrokerError(f"{self.describe()}: {type(error).__name__}: {error}") from error
+            doing = "looking after topics"
+            raise broker_error(self._settings, doing, error, operation="Create") from error
         finally:
             admin.close()
+
+
+def _names(topics: Topics) -> tuple[str, ...]:
+    """The ticks topic first: the state topic copies its number of partitions."""
+    return topics.ticks, topics.alerts, topics.dead_letters, topics.state

@@ -6,8 +6,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from kafka import OffsetAndMetadata
@@ -19,7 +19,8 @@ from kafka.errors import (
 )
 
 from detector.core.records import Message
-from detector.errors import BrokerError, FencedError
+from detector.errors import AccessError, BrokerError, FencedError
+from detector.transport.kafka.access import Access, chain, explained, not_permitted
 
 #: Alerts may carry long windows of many features.
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
@@ -30,8 +31,8 @@ _LOGGER = logging.getLogger("detector.kafka")
 
 @dataclass(frozen=True, slots=True)
 class KafkaSettings:
-    """security: options of kafka-python, passed on as they are. exactly_once False: no
-    transactions; after a crash alerts may come again, with the same ids."""
+    """exactly_once False: no transactions; after a crash alerts may come again, with the same
+    ids."""
 
     bootstrap_servers: str
     group: str
@@ -46,13 +47,14 @@ class KafkaSettings:
     max_poll_records: int
     max_poll_bytes: int
     exactly_once: bool
-    security: Mapping[str, str]
+    access: Access = field(default_factory=Access)
 
     def common(self) -> dict[str, Any]:
         return {
             "bootstrap_servers": self.bootstrap_servers.split(","),
             "bootstrap_timeout_ms": max(1, int(self.retry_timeout_s * 1000)),
-            **self.security,
+            **self.access.security.options(),
+            "kafka_client": self.access.client,
         }
 
     @property
@@ -61,17 +63,34 @@ class KafkaSettings:
 
 
 def connect(settings: KafkaSettings, client: Callable[..., Any], options: dict[str, Any]) -> Any:
-    """A client of the library. Raises BrokerError."""
+    """A client of the library. Raises BrokerError; AccessError if we are refused, ConfigError if
+    a secret or a certificate cannot be read."""
     started = time.monotonic()
+    access = settings.access
+    access.begin()
+    access.security.check()
     try:
         with _said_if_long(settings):
             return client(**options)
     except (KafkaError, OSError, ValueError, AssertionError) as error:
-        waited = time.monotonic() - started
+        refuse(settings, error)
+        waited, last = time.monotonic() - started, access.trouble
+        said = "" if last is None or last is error else f", at last: {last}"
         raise BrokerError(
             f"{settings.where}: cannot connect within {waited:.0f} s "
-            f"({type(error).__name__}: {error}); check kafka.bootstrap_servers and the broker"
+            f"({type(error).__name__}: {error}{said}); check kafka.bootstrap_servers, "
+            "kafka.security_protocol and the broker"
         ) from error
+
+
+def refuse(settings: KafkaSettings, error: BaseException | None = None) -> None:
+    """Raises AccessError if the error, or a connection that was made meanwhile, tells of a
+    refusal."""
+    access = settings.access
+    for one in (error, access.refusal):
+        said = None if one is None else explained(one, access.security)
+        if said is not None:
+            raise AccessError(f"{settings.where}: {said}") from one
 
 
 @contextlib.contextmanager
@@ -105,8 +124,26 @@ def broker_error(
     doing: str,
     error: Exception,
     kind: type[BrokerError] = BrokerError,
+    *,
+    operation: str = "Read",
 ) -> BrokerError:
-    """What an error of the library becomes: FencedError if another worker is meant, else kind."""
+    """What an error of the library becomes: FencedError if another worker is meant, AccessError
+    where something is not permitted, else kind. operation: what it takes of topics."""
+    security = settings.access.security
+    wanted = not_permitted(
+        error,
+        operation=operation,
+        group=settings.group,
+        transactional_id=settings.transactional_id,
+    )
+    if wanted is not None:
+        return AccessError(
+            f"{settings.where}: {doing}: {security.principal} may not: {wanted} is missing; grant "
+            "it (docs/security.md)"
+        )
+    said = explained(error, security)
+    if said is not None:
+        return AccessError(f"{settings.where}: {doing}: {said}")
     text = f"{settings.where}: {doing}: {type(error).__name__}: {error}"
     if is_fenced(error):
         identity = f"kafka.transactional_id {settings.transactional_id!r}"
@@ -122,11 +159,5 @@ def broker_error(
 def is_fenced(error: BaseException) -> bool:
     """Whether somebody else has taken over the transactional id or the group instance. The
     client tells of it as the error, as its cause, or among its arguments."""
-    found = [error]
-    while found:
-        one = found.pop()
-        if isinstance(one, ProducerFencedError | InvalidProducerEpochError | FencedInstanceIdError):
-            return True
-        chained = (one.__cause__ or one.__context__, *one.args)
-        found += [e for e in chained if isinstance(e, BaseException)]
-    return False
+    fenced = ProducerFencedError | InvalidProducerEpochError | FencedInstanceIdError
+    return any(isinstance(one, fenced) for one in chain(error))

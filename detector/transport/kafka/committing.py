@@ -29,6 +29,7 @@ from detector.transport.kafka.client import (
     broker_error,
     connect,
     is_fenced,
+    refuse,
     value_of,
 )
 from detector.transport.kafka.membership import Membership, Voice
@@ -82,6 +83,10 @@ class _Producing:
                 self._producer.close(timeout=2)
             self._producer = None
 
+    def _failed(self, error: Exception) -> BrokerError:
+        doing = "transaction"
+        return broker_error(self._settings, doing, error, TransactionError, operation="Write")
+
     def _send(self, *messages: tuple[str, Sequence[Message]]) -> None:
         """Messages by topic, in order; returns when each is acknowledged."""
         sent = []
@@ -116,10 +121,9 @@ class Transactional(_Producing):
         try:
             self._producer.init_transactions()
         except KafkaError as error:
-            raise BrokerError(
-                f"{settings.where}: transactions are refused or do not answer: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+            refuse(settings)
+            doing = "transactions are refused or do not answer"
+            raise broker_error(settings, doing, error, operation="Write") from error
 
     def commit(self, outbox: Outbox, offsets: Mapping[Any, Any], voice: Voice) -> None:
         began_s = time.monotonic()
@@ -143,7 +147,7 @@ class Transactional(_Producing):
                     f"{self._settings.where}: the transaction took {waited_s:.0f} s, longer than "
                     "kafka.transaction_timeout_ms"
                 ) from error
-            raise broker_error(self._settings, "transaction", error, TransactionError) from error
+            raise self._failed(error) from error
 
     def committed(self, offsets: Mapping[Any, Any]) -> None:
         """The transaction has moved them."""
@@ -170,7 +174,7 @@ class Acknowledged(_Producing):
         except DetectorError:
             raise
         except Exception as error:
-            raise broker_error(self._settings, "transaction", error, TransactionError) from error
+            raise self._failed(error) from error
 
     def committed(self, offsets: Mapping[Any, Any]) -> None:
         # For the tools that watch the group; the watermarks are what a restart reads.

@@ -21,6 +21,7 @@ from detector.transport.kafka.client import (
     MAX_REQUEST_BYTES,
     SEND_TIMEOUT_S,
     KafkaSettings,
+    broker_error,
     connect,
     position_of,
     value_of,
@@ -62,7 +63,9 @@ class KafkaKeeper:
                 "way; try again when it has ended"
             ) from None
         except KafkaError as error:
-            raise BrokerError(f"{self._settings.where}: {error}") from error
+            raise broker_error(
+                self._settings, "asking where the group stands", error, operation="Describe"
+            ) from error
 
     def tables(self) -> dict[int, dict[bytes, bytes]]:
         """Of the partitions that the state topic has."""
@@ -114,10 +117,10 @@ class KafkaKeeper:
             )
             producer.commit_transaction()
         except KafkaError as error:
-            raise BrokerError(
-                f"{settings.where}: {type(error).__name__}: {error}; was a worker of group "
-                f"{settings.group} started meanwhile?"
-            ) from error
+            doing = (
+                f"replacing the state (was a worker of group {settings.group} started meanwhile?)"
+            )
+            raise broker_error(settings, doing, error, operation="Write") from error
         finally:
             producer.close(timeout=2)
 
@@ -128,7 +131,7 @@ class KafkaKeeper:
         try:
             members = admin.describe_groups([settings.group])[settings.group]["members"]
         except KafkaError as error:
-            raise BrokerError(f"{settings.where}: {type(error).__name__}: {error}") from error
+            raise broker_error(settings, f"who is in group {settings.group}", error) from error
         finally:
             admin.close()
         if members:

@@ -10,7 +10,14 @@ from kafka.errors import KafkaError
 
 from detector.core.records import Message, Record
 from detector.errors import BrokerError, StateError
-from detector.transport.kafka.client import SEND_TIMEOUT_S, KafkaSettings, connect, value_of
+from detector.transport.kafka.client import (
+    SEND_TIMEOUT_S,
+    KafkaSettings,
+    broker_error,
+    connect,
+    refuse,
+    value_of,
+)
 
 _QUIET_S = 0.5
 _LONG_QUIET_S = 5.0
@@ -18,7 +25,7 @@ _LONG_QUIET_S = 5.0
 
 class KafkaPublisher:
     def __init__(self, settings: KafkaSettings) -> None:
-        self._where = settings.where
+        self._settings = settings
         self._failure: Exception | None = None
         self._producer = connect(
             settings,
@@ -44,7 +51,7 @@ class KafkaPublisher:
                 )
                 future.add_errback(self._failed)
         except KafkaError as error:
-            raise BrokerError(f"{self._where}: publishing to {topic}: {error}") from error
+            raise self._error(f"publishing to {topic}", error) from error
 
     def _failed(self, error: Exception) -> None:
         self._failure = error
@@ -53,9 +60,13 @@ class KafkaPublisher:
         try:
             self._producer.flush(timeout=SEND_TIMEOUT_S)
         except KafkaError as error:
-            raise BrokerError(f"{self._where}: publishing: {error}") from error
+            raise self._error("publishing", error) from error
         if self._failure is not None:
-            raise BrokerError(f"{self._where}: publishing: {self._failure}") from self._failure
+            raise self._error("publishing", self._failure) from self._failure
+
+    def _error(self, doing: str, error: Exception) -> BrokerError:
+        refuse(self._settings)
+        return broker_error(self._settings, doing, error, operation="Write")
 
     def close(self) -> None:
         self._producer.close(timeout=5)
@@ -72,7 +83,7 @@ class KafkaReader:
         from_beginning: bool,
         partitions: Sequence[int] | None = None,
     ) -> None:
-        self._where, self._topic = settings.where, topic
+        self._settings, self._topic = settings, topic
         self._consumer = connect(
             settings,
             KafkaConsumer,
@@ -90,13 +101,13 @@ class KafkaReader:
         try:
             found = self._consumer.partitions_for_topic(topic)
             if not found:
-                raise BrokerError(f"{self._where}: has no topic {topic}")
+                raise BrokerError(f"{settings.where}: has no topic {topic}")
             chosen = sorted(found) if partitions is None else list(partitions)
             absent = sorted(set(chosen) - set(found))
             if absent:
                 raise StateError(
-                    f"{self._where}: {topic} has no partition {absent[0]}; if the ticks topic has "
-                    "grown: detector state grow"
+                    f"{settings.where}: {topic} has no partition {absent[0]}; if the ticks topic "
+                    "has grown: detector state grow"
                 )
             self._partitions = [TopicPartition(topic, p) for p in chosen]
             self._consumer.assign(self._partitions)
@@ -108,7 +119,7 @@ class KafkaReader:
                 self._consumer.position(partition)
         except KafkaError as error:
             self._consumer.close()
-            raise BrokerError(f"{self._where}: reading {topic}: {error}") from error
+            raise self._error(error) from error
         except BaseException:
             self._consumer.close()
             raise
@@ -117,9 +128,9 @@ class KafkaReader:
         try:
             found = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
         except KafkaError as error:
-            raise BrokerError(
-                f"{self._where}: reading {self._topic}: {type(error).__name__}: {error}"
-            ) from error
+            raise self._error(error) from error
+        if not found:
+            refuse(self._settings)
         return [
             Record(
                 r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers or ())
@@ -137,16 +148,19 @@ class KafkaReader:
             found = self._consumer.end_offsets(self._partitions)
             return {tp.partition: int(found[tp]) for tp in self._partitions}
         except KafkaError as error:
-            raise BrokerError(f"{self._where}: reading {self._topic}: {error}") from error
+            raise self._error(error) from error
 
     def positions(self) -> dict[int, int]:
         try:
             return {tp.partition: int(self._consumer.position(tp)) for tp in self._partitions}
         except KafkaError as error:
-            raise BrokerError(f"{self._where}: reading {self._topic}: {error}") from error
+            raise self._error(error) from error
 
     def close(self) -> None:
         self._consumer.close()
+
+    def _error(self, error: Exception) -> BrokerError:
+        return broker_error(self._settings, f"reading {self._topic}", error)
 
 
 class KafkaStateReader:

@@ -19,7 +19,13 @@ from detector.core.records import RecordBlock
 from detector.errors import BrokerError, FencedError, TransactionError
 from detector.transport.broker import Outbox, Release, Standing, StateReader, Topics
 from detector.transport.kafka.beside import Beside
-from detector.transport.kafka.client import KafkaSettings, broker_error, connect, position_of
+from detector.transport.kafka.client import (
+    KafkaSettings,
+    broker_error,
+    connect,
+    position_of,
+    refuse,
+)
 from detector.transport.kafka.committing import Acknowledged, Committer, Transactional, is_refused
 from detector.transport.kafka.identity import (
     Process,
@@ -189,6 +195,7 @@ class KafkaWorker:
         self._membership.polled()
         if self._twin is not None:
             raise self._twin
+        refuse(self._settings)
         return [b for b in blocks if b.partition in self._membership.started]
 
     def may_commit(self) -> bool:

@@ -1,0 +1,1 @@
+"""A broker with users, certificates and permissions."""

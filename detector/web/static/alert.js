@@ -34,7 +34,7 @@ export function alertPage(title, id) {
     const marks = [Date.parse(alert.opened_time) / 1000];
     if (alert.last_event === "resolved") marks.push(Date.parse(alert.event_time) / 1000);
     if (!body.childElementCount) build(alert);
-    score.show(alert.history, own ? event.threshold : modelThreshold, marks);
+    score.show(alert, own ? event.threshold : modelThreshold, marks);
     if (event && event.observed.length) plots.show(event);
     drawChoice(alert);
     drawViews(event);
@@ -74,7 +74,7 @@ export function alertPage(title, id) {
     if (alert.events.length < 2 || now === chosen) return;
     chosen = now;
     replace(choice, "Window of: ", alert.events.map((event, i) => {
-      const button = el("button", { type: "button", "aria-pressed": i === which }, `${event.event} ${event.time.slice(11, 19)}`);
+      const button = el("button", { type: "button", "aria-pressed": String(i === which) }, `${event.event} ${event.time.slice(11, 19)}`);
       button.addEventListener("click", () => {
         which = i;
         show(alert);
@@ -94,7 +94,7 @@ export function alertPage(title, id) {
         el("tbody", {}, names.map(([name, evidence]) => {
           const bar = el("span", { class: "bar" });
           bar.style.width = `${Math.max(0, Math.min(100, (evidence / most) * 100))}%`;
-          return el("tr", {}, el("th", { scope: "row" }, kind(name)), el("td", {}, number(evidence)), el("td", { class: "bars" }, el("span", { class: "track", "aria-hidden": true }, bar)));
+          return el("tr", {}, el("th", { scope: "row" }, kind(name)), el("td", {}, number(evidence)), el("td", { class: "bars" }, el("span", { class: "track", "aria-hidden": "true" }, bar)));
         }))),
       el("p", { class: "quiet" }, "Evidence of 4: one normal window in ten thousand looks as strange.")));
   }

@@ -37,6 +37,11 @@ export function moment(text) {
   return text === null || text === undefined ? "–" : `${text.slice(0, 10)} ${text.slice(11, 19)} UTC`;
 }
 
+// In a table whose head says UTC.
+export function shortMoment(text) {
+  return moment(text).replace(" UTC", "");
+}
+
 export function share(value) {
   return `${Math.round(value * 100)} %`;
 }

@@ -4,7 +4,7 @@ import { ask, on } from "./api.js";
 import { el, replace } from "./dom.js";
 import { count, duration, kind, moment, number, rate } from "./format.js";
 
-const FEW = 20;
+const FEW = { open: 50, closed: 10 };
 
 export function overview(title) {
   title("State");
@@ -29,12 +29,12 @@ export function overview(title) {
     const opened = several.filter((one) => one.state === "open");
     const done = several.filter((one) => one.state === "closed");
     heading.textContent = opened.length ? `Open alerts (${opened.length})` : "Open alerts";
-    replace(open, opened.length ? shown(opened, "Open alerts", every, () => (every = true)) : el("p", { class: "fine" }, "None. Nothing is anomalous now."));
-    replace(closed, done.length ? shown(done, "Closed alerts", closedToo, () => (closedToo = true)) : el("p", { class: "quiet" }, "None since the daemon started."));
+    replace(open, opened.length ? shown(opened, "Open alerts", FEW.open, every, () => (every = true)) : el("p", { class: "fine" }, "None is open."));
+    replace(closed, done.length ? shown(done, "Closed alerts", FEW.closed, closedToo, () => (closedToo = true)) : el("p", { class: "quiet" }, "None since the daemon started."));
   }
 
-  function shown(several, caption, whole, wish) {
-    const part = whole ? several : several.slice(0, FEW);
+  function shown(several, caption, few, whole, wish) {
+    const part = whole ? several : several.slice(0, few);
     if (part.length === several.length) return [alertTable(part, caption)];
     const more = el("button", { type: "button" }, `Show all ${several.length}`);
     more.addEventListener("click", () => {

@@ -41,11 +41,10 @@ class Plot {
       height,
       legend: { show: false },
       cursor: { drag: { x: false, y: false }, points: { size: 6 } },
-      tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "Etc/UTC"),
       scales: { x: { time }, y: { range: (_, low, high) => padded(low, high) } },
       axes: [
-        { ...axis, size: xLabel ? 40 : 28, label: xLabel, labelSize: 14, labelFont: axis.font, labelGap: 0, space: 70 },
-        { ...axis, size: 52, space: 28, values: (_, ticks) => ticks.map((tick) => number(tick, 3)) },
+        { ...axis, size: 26, label: xLabel, labelSize: 14, labelFont: axis.font, labelGap: 0, space: 76, ...(time ? { values: (_, ticks, __, ___, step) => ticks.map((at) => clock(at, step)) } : {}) },
+        { ...axis, size: 56, space: 24, values: (_, ticks) => ticks.map((tick) => number(tick, 3)) },
       ],
       series: [
         {},
@@ -111,6 +110,13 @@ class Plot {
   }
 }
 
+// UTC, like every moment of the page.
+function clock(seconds, step) {
+  const text = new Date(seconds * 1e3).toISOString();
+  if (step >= 86400) return text.slice(0, 10);
+  return step >= 60 ? text.slice(11, 16) : text.slice(11, 19);
+}
+
 function padded(low, high) {
   if (low === null || high === null) return [0, 1];
   const room = (high - low) * 0.08 || Math.abs(high) * 0.1 || 1;
@@ -131,12 +137,12 @@ export function scorePlot() {
   });
   plot.reading = el("span", { class: "reading" });
   const none = el("p", { class: "quiet", hidden: true }, "No window of this series has been scored since the daemon started.");
-  const legend = el("p", { class: "legend" }, key("observed", "score (highest in 4 s)"), key("threshold", "threshold", true), plot.reading);
+  const legend = el("p", { class: "legend" }, key("observed", "score, the highest in 4 s"), key("threshold", "threshold", true), el("span", {}, "time in UTC"), plot.reading);
   return {
     element: el("div", {}, legend, plot.figure, none),
-    show(history, threshold, marks = []) {
+    show({ history, history_every_seconds: every }, threshold, marks = []) {
       const line = finite(threshold);
-      const x = history.map(([at]) => at);
+      const x = history.map(([at]) => at + every / 2);
       const y = history.map(([, score]) => finite(score));
       none.hidden = x.length > 0;
       plot.figure.hidden = x.length === 0;
@@ -148,7 +154,7 @@ export function scorePlot() {
         `highest ${number(Math.max(...y.filter((s) => s !== null)))}, last ${number(last)}, ` +
         (line === null ? "no threshold." : `threshold ${number(line)}, ${above} above it.`);
       if (x.length === 1) {
-        x.push(x[0] + 4);
+        x.push(x[0] + every);
         y.push(null);
       }
       plot.show([x, y, x.map(() => line)], { marks, label });
@@ -158,7 +164,7 @@ export function scorePlot() {
 }
 
 export function key(name, words, dashed = false) {
-  return el("span", { class: "key" }, el("span", { class: `swatch ${name}${dashed ? " dashed" : ""}`, "aria-hidden": true }), words);
+  return el("span", { class: "key" }, el("span", { class: `swatch ${name}${dashed ? " dashed" : ""}`, "aria-hidden": "true" }), words);
 }
 
 // One plot a feature, those that contribute most first. expected: fewer rows, or null.
@@ -203,21 +209,22 @@ function featurePlot(name) {
     label: name,
     lines: [{ label: "observed", colour: "observed" }, { label: "expected", colour: "expected", dashed: true }],
     time: false,
-    height: 150,
+    height: 160,
     xLabel: "ticks before the last",
   });
   const bar = el("span", { class: "bar" });
   const percent = el("span", { class: "percent" });
   plot.reading = el("span", { class: "reading" });
-  const head = el("div", { class: "feature-head" }, el("h3", {}, name), plot.reading, el("span", { class: "contribution" }, percent, el("span", { class: "track", "aria-hidden": true }, bar)));
+  const contributed = el("span", { class: "contribution" }, percent, el("span", { class: "track", "aria-hidden": "true" }, bar));
+  const head = el("div", { class: "feature-head" }, el("h3", {}, name), plot.reading, contributed);
   return {
     plot,
     element: el("section", { class: "feature", "aria-label": `Feature ${name}` }, head, plot.figure),
     show(x, observed, expected, contribution) {
       const part = contribution ?? 0;
       bar.style.width = `${Math.round(part * 100)}%`;
-      setText(percent, contribution === undefined ? "" : `${Math.round(part * 100)} %`);
-      percent.title = "share of the score";
+      contributed.hidden = contribution === undefined;
+      setText(percent, `${Math.round(part * 100)} % of the score`);
       const last = observed.at(-1);
       const wanted = expected.at(-1);
       const label = `${name}: the last tick was ${number(last, 4)}, expected ${number(wanted, 4)}; ${Math.round(part * 100)} % of the score; ${x.length} ticks.`;

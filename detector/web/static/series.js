@@ -42,7 +42,7 @@ export function seriesPage(title, name) {
     setText(note, now.warming
       ? `Warming: ${count(Math.max(0, now.ticks))} of ${now.length_ticks} ticks; it is scored once a window is full.`
       : now.expected === null ? "What is expected is drawn with the next window." : "");
-    score.show(now.history, now.threshold);
+    score.show(now, now.threshold);
     if (now.observed.length) plots.show(now);
   }
 

@@ -82,5 +82,7 @@ class Guard:
 
     def _refused(self, reason: str, status: int, line: str) -> PlainTextResponse:
         self._tally.refused.labels(reason).inc()
-        headers = {"allow": "GET, HEAD"} if status == 405 else None
+        headers = {"connection": "close"}  # what else is sent on it is not waited for
+        if status == 405:
+            headers["allow"] = "GET, HEAD"
         return PlainTextResponse(f"{line}\n", status, headers=headers)

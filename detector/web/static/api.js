@@ -1,5 +1,7 @@
 // The one place that talks to the daemon: questions by fetch, news by an event stream.
 
+const PATIENCE_MS = 5000;
+
 export class Refused extends Error {
   constructor(status, message) {
     super(message);
@@ -9,7 +11,7 @@ export class Refused extends Error {
 
 export async function ask(path, parameters = {}) {
   const query = new URLSearchParams(parameters).toString();
-  const answer = await fetch(`api/v1/${path}${query ? `?${query}` : ""}`, { cache: "no-store" });
+  const answer = await fetch(`api/v1/${path}${query ? `?${query}` : ""}`, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
   if (!answer.ok) {
     let message = `the daemon answered ${answer.status}`;
     try {

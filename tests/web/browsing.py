@@ -191,7 +191,7 @@ class Browser:
 
     def console(self) -> list[str]:
         """Warnings and errors since the beginning."""
-        self.said += [entry["message"] for entry in self.driver.get_log("browser")]
+        self.said += [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]  # selenium left it untyped
         return self.said
 
 

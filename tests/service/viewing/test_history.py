@@ -39,7 +39,8 @@ def shown(found: ScoreHistory, slot: int) -> list[tuple[int, float]]:
 def test_a_point_is_the_highest_score_of_its_stretch_however_the_stream_was_cut(
     gaps: list[float], cuts: set[int]
 ) -> None:
-    now_s, windows, expected = float(START_S), [], {}
+    now_s, windows = float(START_S), []
+    expected: dict[tuple[int, int], float] = {}
     for n, gap in enumerate(gaps):
         now_s += gap
         score = float(np.float32((n * 37) % 11))

@@ -19,8 +19,7 @@ from detector.transport.broker import Broker, Outbox
 from detector.transport.configured import make_broker
 from tests.processes import wait_for
 from tests.records import START_S, Sent, intact
-from tests.service.conftest import LENGTH
-from tests.service.watched import Running, WatchedBroker, make_config, publish, running
+from tests.service.watched import LENGTH, Running, WatchedBroker, make_config, publish, running
 
 STEPS = {"window": {"length_ticks": LENGTH, "stride_ticks": 1, "max_gap_s": 60.0}}
 

@@ -54,25 +54,33 @@ class ScoreHistory:
         if not len(slot):
             return
         stretch = np.clip(time_ns // _EVERY_NS, 0, _LAST)
-        keep = self._newest(slot, stretch)
+        # One row for each series and stretch: times never go back within a series.
+        new_series = slot[1:] != slot[:-1]
+        first = np.append(0, np.flatnonzero(new_series | (stretch[1:] != stretch[:-1])) + 1)
+        highest = np.maximum.reduceat(score, first).astype(np.float32)
+        slot, stretch = slot[first], stretch[first]
+        keep = self._kept(slot, stretch)
         if not keep.all():
-            slot, stretch, score = slot[keep], stretch[keep], score[keep]
+            slot, stretch, highest = slot[keep], stretch[keep], highest[keep]
             if not len(slot):
                 return
-        self._state.reserve(int(slot.max()) + 1)
+        self._state.reserve(int(slot[-1]) + 1)
         stretches = self._state["stretch"].reshape(-1)
         scores = self._state["score"].reshape(-1)
         at = slot * POINTS + stretch % POINTS
-        scores[at[stretches[at] != stretch]] = -np.inf
+        same = stretches[at] == stretch
+        scores[at] = np.where(same, np.maximum(scores[at], highest), highest)
         stretches[at] = stretch
-        np.maximum.at(scores, at, score.astype(np.float32))
 
-    def _newest(self, slot: Int64, stretch: Int64) -> Bool:
-        """(w,) those that a later one of the same batch does not push out."""
-        last = np.append(np.flatnonzero(slot[1:] != slot[:-1]), len(slot) - 1)
-        newest = np.repeat(stretch[last], np.diff(np.append(-1, last)))
-        keep: Bool = (stretch > newest - POINTS) & (slot < MOST_SERIES)
-        return keep
+    def _kept(self, slot: Int64, stretch: Int64) -> Bool:
+        """(r,) those that a later one of the same batch does not push out."""
+        mine: Bool = slot < MOST_SERIES
+        again = slot[1:] == slot[:-1]
+        if again.any():
+            last = np.append(np.flatnonzero(~again), len(slot) - 1)
+            newest = np.repeat(stretch[last], np.diff(np.append(-1, last)))
+            mine &= stretch > newest - POINTS
+        return mine
 
     def points(self, slot: int) -> Points:
         """Of one series, oldest first."""

@@ -58,6 +58,8 @@ CONFINED = {
     "prometheus_client": (
         "service/metrics.py", "service/assembly.py", "web/", "cli/", "bench/stages.py",
     ),
+    "starlette": ("web/",),
+    "uvicorn": ("web/",),
     "onnxruntime": ("engines/",),
     "pyarrow": ("data/",),
     "matplotlib": ("plots/",),
@@ -191,7 +193,7 @@ def test_the_daemon_runs_without_tensorflow_and_the_embedded_one_without_kafka()
     code = (
         "import sys, detector.service.assembly, detector.offline.train, detector.cli.main\n"
         "print([m for m in ('tensorflow', 'keras', 'scipy', 'onnx', 'kafka', 'pyarrow',"
-        " 'matplotlib') if m in sys.modules])"
+        " 'matplotlib', 'starlette', 'uvicorn') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

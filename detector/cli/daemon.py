@@ -50,9 +50,10 @@ def _run(options: argparse.Namespace) -> int:
     from detector.service import logs
     from detector.service.assembly import make_daemon
     from detector.service.heap import set_aside, share_one_heap
+    from detector.service.viewing.desk import Desk
     from detector.transport.configured import make_broker, prepare_topics
     from detector.web.server import HttpServer
-    from detector.web.site import routes
+    from detector.web.source import Site, Tally
 
     share_one_heap()
     config = read_config(options)
@@ -64,13 +65,10 @@ def _run(options: argparse.Namespace) -> int:
     daemon = make_daemon(config, artifact, broker, registry)
     for number in (signal.SIGTERM, signal.SIGINT):  # nothing is under way yet
         signal.signal(number, lambda *_: sys.exit(0))
-    answered = routes(
-        registry=registry,
-        live=daemon.health.live,
-        ready=daemon.health.ready,
-        facts=lambda: daemon.health.facts(broker.describe()),
-    )
-    server = HttpServer(answered, host=config.http.host, port=config.http.port)
+    metrics, desk = daemon.metrics, Desk(daemon.viewing, daemon.health)
+    tally = Tally(metrics.web_viewers, metrics.web_dropped, metrics.web_refused)
+    site = Site(registry, desk, tally)
+    server = HttpServer(site, host=config.http.host, port=config.http.port)
     server.start()
     try:
         logs.event(

@@ -68,11 +68,13 @@ class StateConfig(Section, frozen=True):
 
 
 class HttpConfig(Section, frozen=True):
-    """Metrics, probes and a page."""
+    """Metrics, probes, the page and its API (docs/http-api.md)."""
 
     host: Annotated[str, about("0.0.0.0 to be scraped from elsewhere")] = "127.0.0.1"
     port: Annotated[
-        int, Meta(ge=0, le=65535), about("/metrics /livez /readyz and a page; 0 picks a free port")
+        int,
+        Meta(ge=0, le=65535),
+        about("the page, its API, /metrics, /livez and /readyz; 0: a free port"),
     ] = 9464
 
 

@@ -8,7 +8,7 @@ that publish nothing. It can give and take the state of series as columns (snaps
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from typing import Any
 
@@ -20,13 +20,12 @@ from detector.core.alerts import Alert
 from detector.core.episodes import Change
 from detector.core.habits import OpenAlerts
 from detector.core.readings import Reading
-from detector.core.scores import Acquaintance, Scored
+from detector.core.scores import Acquaintance
 from detector.core.series import NO_SLOT
 from detector.core.slots import SlotColumns
 from detector.core.stream import Arrivals, Screened, Stream
 from detector.core.ticks import Float64, Int64, Outcome, Reject, TickBatch
-from detector.core.track import Track
-from detector.core.windows import Windows
+from detector.core.track import ScoredWindows, Track
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +36,6 @@ class Verdict:
     outcome: NDArray[np.uint8]
     score: Float64
     changes: list[Change]
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredWindows:
-    """The windows of a batch or a part of it. row: (w,) their last ticks, among the n; ascending
-    within a series; scored: what their scores are made of."""
-
-    row: Int64
-    windows: Windows
-    scored: Scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +161,7 @@ class Pipeline:
             for one, reading in zip(self._beside, readings[1:], strict=True)
         ]
         rejects = self._rejects(batch, arrivals)
-        windows = ScoredWindows(judged.row, judged.windows, judged.scored)
+        windows = judged.scored_windows()
         changed = accepted.slot[accepted.first]  # ascending
         if arrivals.silences:
             changed = np.union1d(changed, [s.slot for s in arrivals.silences])
@@ -181,7 +170,7 @@ class Pipeline:
             outcome, score = outcome[kept], score[kept]
             beside = [Verdict(v.outcome[kept], v.score[kept], v.changes) for v in beside]
             row = (np.cumsum(kept) - 1)[judged.row]
-            windows = ScoredWindows(row, judged.windows, judged.scored)
+            windows = replace(windows, row=row)
         return BatchResult(
             outcome=outcome,
             score=score,
@@ -222,7 +211,7 @@ class Pipeline:
             not_finite=sum(p.not_finite for p in parts),
             new_normals=sum(p.new_normals for p in parts),
             windows=tuple(
-                ScoredWindows(w.row + begin, w.windows, w.scored)
+                replace(w, row=w.row + begin)
                 for p, begin in zip(parts, begins, strict=False)
                 for w in p.windows
             ),

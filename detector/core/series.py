@@ -98,6 +98,14 @@ class SeriesTable:
         """The slots that are given out, ascending."""
         return np.flatnonzero(np.array(self._partitions) != _NOBODY)
 
+    def names(self) -> list[str]:
+        """Of the series that are there, a copy; one of two partitions is in it twice."""
+        return [name for table in self._slots.values() for name in table]
+
+    def slots_named(self, name: str) -> list[int]:
+        """The slots of the series of this name, one a partition that has one."""
+        return [table[name] for table in self._slots.values() if name in table]
+
     def find(self, partition: int, name: str) -> int:
         """The slot of a series that is known already, else NO_SLOT."""
         return self._slots.get(partition, {}).get(name, NO_SLOT)

@@ -43,10 +43,24 @@ class TrackPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredWindows:
+    """The windows of a batch or a part of it. row: (w,) their last ticks, among the n; ascending
+    within a series; slot, time_ns: (w,) of the series of each, and of that tick; scored: what their
+    scores are made of."""
+
+    row: Int64
+    slot: Int64
+    time_ns: Int64
+    windows: Windows
+    scored: Scored
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """What a track says of the accepted ticks of a batch: w windows, grouped by slot.
 
     row: (w,) where the last tick of each window stands in the batch
+    slot, time_ns: (w,) of the series of each, and of its last tick
     scored: the w scores, and what they are made of
     findings: changes of alerts by kind, that on windows first; their window is a position among
         the w
@@ -56,6 +70,8 @@ class Judgement:
     """
 
     row: Int64
+    slot: Int64
+    time_ns: Int64
     windows: Windows
     scored: Scored
     findings: list[Finding]
@@ -71,6 +87,9 @@ class Judgement:
     def changes(self) -> list[Change]:
         """Of the alerts on windows."""
         return self.findings[0].changes
+
+    def scored_windows(self) -> ScoredWindows:
+        return ScoredWindows(self.row, self.slot, self.time_ns, self.windows, self.scored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +171,21 @@ class Track:
             findings += self.habits.update(slot, time_ns, habits, opened)
         above = int(np.count_nonzero(scored.score > threshold))
         endless = int(np.count_nonzero(scored.score >= LARGEST))
-        return Judgement(last, windows, scored, findings, above, endless, new_normals)
+        return Judgement(
+            last, slot, time_ns, windows, scored, findings, above, endless, new_normals
+        )
 
     def explain(self, judgement: Judgement, changes: Sequence[Change]) -> list[Explanation]:
         """Of the window of each change."""
-        if not changes:
+        at = np.array([change.window for change in changes], np.int64)
+        return self.explain_at(judgement.windows, judgement.scored, at)
+
+    def explain_at(self, windows: Windows, scored: Scored, at: Int64) -> list[Explanation]:
+        """Of windows that this track has scored, by their positions among them."""
+        if not len(at):
             return []
-        at = np.array([change.window for change in changes])
-        observed = judgement.windows.cut(at)
-        reasons = self._score.explain(judgement.scored, at, observed)
+        observed = windows.cut(at)
+        reasons = self._score.explain(scored, at, observed)
         names = self.features.names
         return [
             Explanation(
@@ -190,6 +215,16 @@ class Track:
     def acquaintance(self, slots: Int64) -> Acquaintance:
         """How well these series are known."""
         return self._score.acquaintance(slots)
+
+    def newest(self, slot: int) -> tuple[int, Float32]:
+        """Of one series: ticks since its run began, and the newest of them as features (k,
+        features), k <= length - 1; a copy."""
+        state = self.windows.state
+        state.reserve(slot + 1)
+        ticks = int(state["run"][slot])
+        kept = min(max(ticks, 0), self.policy.length - 1)
+        history: Float32 = state["history"][slot]
+        return ticks, history[len(history) - kept :].copy()
 
     def full_windows(self, slots: int) -> int:
         """How many of the first so many slots have one."""

@@ -23,6 +23,9 @@ from detector.service.loop import Loop, PollPolicy
 from detector.service.metrics import Metrics
 from detector.service.partitions import Partitions
 from detector.service.recovery import Recovery, RecoveryPolicy
+from detector.service.viewing.recent import Recent
+from detector.service.viewing.state import StateView
+from detector.service.viewing.viewing import Viewing
 from detector.transport.broker import Broker, Worker
 from detector.transport.configured import deployment, topics
 
@@ -88,6 +91,7 @@ def make_daemon(
         pipeline,
         metrics,
         policies(config),
+        broker=broker.describe(),
     )
 
 
@@ -98,24 +102,38 @@ def assemble(
     metrics: Metrics,
     told: Policies,
     *,
+    broker: str = "",
     wall_s: Callable[[], float] = time.time,
     monotonic_s: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Loop:
-    """The parts of a daemon around its worker and its pipeline."""
+    """The parts of a daemon around its worker and its pipeline. broker: in words, to be shown."""
     partitions = Partitions()
     checkpoints = Checkpoints(
         pipeline, partitions, told.deployment, interval_s=told.state_interval_s
     )
+    recent = Recent(pipeline, monotonic_s=monotonic_s)
     commits = Commits(
         worker,
         checkpoints,
         partitions,
         metrics,
+        recent,
         told.commit,
         wall_s=wall_s,
         monotonic_s=monotonic_s,
     )
+    health = Health(
+        worker,
+        pipeline,
+        partitions,
+        metrics,
+        told.health,
+        under_way_s=commits.under_way_s,
+        wall_s=wall_s,
+        monotonic_s=monotonic_s,
+    )
+    state = StateView(pipeline, partitions, health, recent.pace, broker=broker, wall_s=wall_s)
     return Loop(
         worker=worker,
         codec=codec,
@@ -126,16 +144,8 @@ def assemble(
         recovery=Recovery(
             worker, partitions, checkpoints.codec, told.recovery, monotonic_s=monotonic_s
         ),
-        health=Health(
-            worker,
-            pipeline,
-            partitions,
-            metrics,
-            told.health,
-            under_way_s=commits.under_way_s,
-            wall_s=wall_s,
-            monotonic_s=monotonic_s,
-        ),
+        health=health,
+        viewing=Viewing(pipeline, recent, state, monotonic_s=monotonic_s),
         metrics=metrics,
         policy=told.poll,
         monotonic_s=monotonic_s,

@@ -27,6 +27,7 @@ from detector.service.logs import event
 from detector.service.metrics import Metrics
 from detector.service.partitions import Partitions
 from detector.service.recovery import Recovered
+from detector.service.viewing.recent import Recent
 from detector.transport.broker import Outbox, Worker
 
 #: Dead letters waiting for a commit; more than that and the commit comes early.
@@ -88,6 +89,7 @@ class Commits:
         checkpoints: Checkpoints,
         partitions: Partitions,
         metrics: Metrics,
+        recent: Recent,
         policy: CommitPolicy,
         *,
         wall_s: Callable[[], float],
@@ -95,7 +97,7 @@ class Commits:
     ) -> None:
         self._worker, self._checkpoints, self._partitions = worker, checkpoints, partitions
         self._metrics, self._policy = metrics, policy
-        self._wall_s, self._monotonic_s = wall_s, monotonic_s
+        self._recent, self._wall_s, self._monotonic_s = recent, wall_s, monotonic_s
         self._work = Work()
         self._flight: Flight | None = None
         self._doubt: Flight | None = None
@@ -268,7 +270,9 @@ class Commits:
         self._flight = None
         checkpoint, metrics = flight.checkpoint, self._metrics
         self._checkpoints.committed(checkpoint)
-        metrics.commit.observe(max(0.0, self._monotonic_s() - flight.since_s - ago_s))
+        lasted_s = max(0.0, self._monotonic_s() - flight.since_s - ago_s)
+        metrics.commit.observe(lasted_s)
+        self._recent.pace.commit_s.append(lasted_s)
         metrics.transactions.labels("committed").inc()
         metrics.state_records.inc(len(checkpoint.state))
         metrics.state_bytes.inc(checkpoint.state_bytes())
@@ -344,6 +348,10 @@ class Commits:
         metrics.lost_records.inc(work.lost)
         metrics.dead_letters.inc(len(work.outbox.dead_letters))
         metrics.count_alerts(work.alerts, committed_s)
+        self._recent.pace.count(
+            ticks=work.counts.total(), windows=work.counts[Outcome.SCORED], took_s=work.pipeline_s
+        )
+        self._recent.committed(work.alerts, committed_s)
         for alert in work.alerts:
             fields: dict[str, object] = {
                 "series": alert.series,

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from detector.core.alerts import MODEL_DRIFT
-from detector.core.moments import rfc3339
 from detector.core.pipeline import Pipeline
+from detector.core.scores import Acquaintance
 from detector.errors import BrokerError
 from detector.service.logs import event
 from detector.service.metrics import Metrics
@@ -57,7 +57,10 @@ class Health:
         self._progress_s = self._moved_s = monotonic_s()
         self._gauges_s = self._asked_s = self._acquainted_s = -1e9
         self._stuck = 0  # records that could be read, when none was for long
-        self._newest_ns: int | None = None
+        #: The newest event time, nanoseconds since the epoch; None: no tick yet.
+        self.newest_ns: int | None = None
+        #: How well the series are known, as of some seconds ago; None: not looked yet.
+        self.acquaintance: Acquaintance | None = None
 
     # -- what the loop tells
 
@@ -79,8 +82,8 @@ class Health:
 
     def saw(self, time_ns: int) -> None:
         """The newest event time of a batch."""
-        if self._newest_ns is None or time_ns > self._newest_ns:
-            self._newest_ns = time_ns
+        if self.newest_ns is None or time_ns > self.newest_ns:
+            self.newest_ns = time_ns
 
     def follow_readiness(self) -> None:
         held = self._partitions
@@ -127,27 +130,6 @@ class Health:
             return f"a transaction was begun {under_way_s:.0f} s ago and has not ended"
         return None
 
-    def facts(self, broker: str) -> list[tuple[str, str]]:
-        """What the page for people shows."""
-        pipeline, held = self._pipeline, self._partitions
-        policy = pipeline.primary.policy
-        newest = "none yet" if self._newest_ns is None else rfc3339(self._newest_ns)
-        restoring = sorted([*held.restoring, *held.replaying])
-        room = pipeline.stream.policy.max_series
-        series = f"{pipeline.active_series()} of {room}, {pipeline.warming_series()} warming"
-        return [
-            ("broker", broker),
-            ("topic", pipeline.topic),
-            ("partitions", ", ".join(map(str, held.started)) or "none"),
-            ("restoring", ", ".join(map(str, restoring)) or "none"),
-            ("records waiting", str(sum(p.lag or 0 for p in held))),
-            ("model", policy.model_version),
-            ("threshold", f"{policy.threshold:.4f}"),
-            ("series", series),
-            ("open alerts", str(pipeline.open_alerts())),
-            ("newest tick", newest),
-        ]
-
     # -- gauges
 
     def set_gauges(self) -> None:
@@ -161,14 +143,15 @@ class Health:
             self._look_at_lag(now_s)
         except BrokerError as error:
             event("the broker does not say how much waits", error=str(error))
-        if self._newest_ns is not None:
-            metrics.last_tick.set(self._newest_ns * 1e-9)
+        if self.newest_ns is not None:
+            metrics.last_tick.set(self.newest_ns * 1e-9)
         metrics.active_series.set(pipeline.active_series())
         metrics.warming_series.set(pipeline.warming_series())
         metrics.open_alerts.set(pipeline.open_alerts())
         if now_s - self._acquainted_s >= _ACQUAINTED_EVERY_S:
             self._acquainted_s = now_s
-            metrics.tell_acquaintance(pipeline.acquaintance())
+            self.acquaintance = pipeline.acquaintance()
+            metrics.tell_acquaintance(self.acquaintance)
             metrics.drifted_series.set(pipeline.open_by_kind()[MODEL_DRIFT])
         metrics.progress.set(self._wall_s())
 

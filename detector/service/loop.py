@@ -30,6 +30,7 @@ from detector.service.logs import event
 from detector.service.metrics import Metrics
 from detector.service.partitions import Partitions, Phase
 from detector.service.recovery import Recovered, Recovery
+from detector.service.viewing.viewing import Viewing
 from detector.service.watchdog import Watchdog
 from detector.transport.broker import Worker
 
@@ -73,6 +74,7 @@ class Loop:
         commits: Commits,
         recovery: Recovery,
         health: Health,
+        viewing: Viewing,
         metrics: Metrics,
         policy: PollPolicy,
         monotonic_s: Callable[[], float] = time.monotonic,
@@ -80,7 +82,8 @@ class Loop:
     ) -> None:
         self._worker, self._codec, self._pipeline = worker, codec, pipeline
         self._partitions, self._checkpoints, self._commits = partitions, checkpoints, commits
-        self._recovery, self.health, self._metrics = recovery, health, metrics
+        self._recovery, self.health, self.metrics = recovery, health, metrics
+        self.viewing = viewing
         self._policy, self._monotonic_s, self._sleep = policy, monotonic_s, sleep
         self._asked = min(policy.max_records, _SMALL_POLL)
         self._opened = self._stopping = False
@@ -176,6 +179,7 @@ class Loop:
             self._committed()
         self.health.follow_readiness()
         self.health.set_gauges()
+        self.viewing.step()
         self._worked_s = worked_s if records and not more else 0.0
 
     def _rest(self) -> None:
@@ -191,7 +195,7 @@ class Loop:
         wait_s = min(self._commits.wait_s(), _LONGEST_WAIT_S)
         if self._partitions.restoring:
             wait_s = 0.0
-        with self._metrics.processing.labels("poll").time():
+        with self.metrics.processing.labels("poll").time():
             return self._worker.poll(
                 max_records=max_records,
                 max_bytes=self._policy.max_bytes,
@@ -220,14 +224,16 @@ class Loop:
         lost, gained = self._worker.changes()
         if not lost and not gained:
             return
-        self._metrics.rebalances.inc()
+        self.metrics.rebalances.inc()
         event("partitions changed", lost=sorted(lost), gained=sorted(gained))
         uncommitted = sorted(lost & self._partitions.pending().keys())
         restoring = bool(lost & set(self._partitions.restoring))
         for number in lost:
-            self._checkpoints.clean(self._pipeline.forget(number))
+            gone = self._pipeline.forget(number)
+            self._checkpoints.clean(gone)
+            self.viewing.lost(number, gone)
             self._partitions.lose(number)
-            self._metrics.forget_lag(self._pipeline.topic, number)
+            self.metrics.forget_lag(self._pipeline.topic, number)
         self._partitions.gain(gained)
         if gained or restoring:
             self._recovery.restart()
@@ -247,6 +253,7 @@ class Loop:
             restored = self._checkpoints.restore(partition, found.saved)
         if found.event_ns is not None:
             self._pipeline.set_event_ns(partition.number, found.event_ns)
+        self.viewing.restored(partition.number)
         replays = found.position < found.committed
         partition.phase = Phase.REPLAYING if replays else Phase.RUNNING
         # Keep where it begins, and which windows have a hole, even if no tick comes.
@@ -257,7 +264,7 @@ class Loop:
         self._account_for(found, restored)
 
     def _account_for(self, found: Recovered, restored: Restored) -> None:
-        metrics = self._metrics
+        metrics = self.metrics
         seconds = self._monotonic_s() - found.since_s
         metrics.restore.set(seconds)
         self._commits.settle(found)
@@ -314,20 +321,22 @@ class Loop:
         batch, _ = self._codec.decode(block)
         result = self._in_parts(batch)
         self._checkpoints.note(result)
+        self.viewing.replayed(result)
         self._commits.replayed(len(result.outcome))
 
     def _process_new(self, blocks: list[RecordBlock]) -> None:
         self._commits.begin()
-        with self._metrics.processing.labels("decode").time():
+        with self.metrics.processing.labels("decode").time():
             decoded = [self._codec.decode(block) for block in blocks]
         fields = len(self._pipeline.primary.features.fields)
         batch = TickBatch.concatenate([b for b, _ in decoded if len(b)], fields=fields)
         self._ticks_a_record = max(1.0, len(batch) / sum(map(len, blocks)))
         started_s = self._monotonic_s()
-        with self._metrics.processing.labels("process").time():
+        with self.metrics.processing.labels("process").time():
             result = self._in_parts(batch)
         seconds = self._monotonic_s() - started_s
         self._checkpoints.note(result)
+        self.viewing.scored(result)
         refused = [reject for _, several in decoded for reject in several]
         by_partition = {block.partition: block for block in blocks}
         self._commits.add(result, refused, by_partition, pipeline_s=seconds)

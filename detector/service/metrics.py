@@ -50,6 +50,7 @@ _SECONDS = (
 _WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 _SCORES = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 1024)
 PERCENTILES = ("50", "90", "100")
+WEB_REFUSALS = ("method", "body", "size", "slow", "viewers", "connections")
 STAGES = ("poll", "decode", "process", "commit", "wait")
 
 
@@ -233,6 +234,17 @@ class Metrics:
         self.progress = gauge(
             "loop_last_progress_timestamp_seconds", "When the loop last completed a round"
         )
+        self.web_viewers = gauge(
+            "web_viewers", "Those who follow events on the page or the API now"
+        )
+        self.web_dropped = counter(
+            "web_dropped_viewers_total", "Viewers hung up on because they stopped reading"
+        )
+        self.web_refused = counter(
+            "web_refused_requests_total",
+            "Requests refused: method, body, size, slow, viewers or connections (too many)",
+            "reason",
+        )
         self.model = Info("detector_model", "The model in use", registry=registry)
         self.engine = Info(
             "detector_engine",
@@ -265,6 +277,8 @@ class Metrics:
             self.transactions.labels(result)
         for result in ("resumed", "warming", "no_room"):
             self.restored.labels(result)
+        for reason in WEB_REFUSALS:
+            self.web_refused.labels(reason)
         for stage in STAGES:
             self.processing.labels(stage)
 

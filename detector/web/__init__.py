@@ -1,1 +1,1 @@
-"""What the daemon shows over HTTP."""
+"""What the daemon shows over HTTP. Loaded by `detector run` alone."""

@@ -1,34 +1,22 @@
-"""A page for people: what the daemon is and how it is."""
+"""The page: files as they lie in static/. What they show they ask of the API."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
-from detector.web.answers import Answer, Route
-from detector.web.probes import Probe
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
 
-#: Names and values to be shown.
-Facts = Callable[[], Sequence[tuple[str, str]]]
-
-
-def page_route(live: Probe, ready: Probe, facts: Facts) -> Route:
-    def answer() -> Answer:
-        rows = [("live", live() or "yes"), ("ready", ready() or "yes"), *facts()]
-        return Answer(200, "text/html; charset=utf-8", _page(rows).encode())
-
-    return answer
+STATIC = Path(__file__).parent / "static"
 
 
-def _page(rows: Sequence[tuple[str, str]]) -> str:
-    cells = "".join(
-        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
-        for name, value in rows
-    )
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>detector</title>'
-        '<meta http-equiv="refresh" content="5"><style>body{font:16px sans-serif;margin:2rem}'
-        "th{text-align:left;padding:.2rem 2rem .2rem 0;font-weight:600}</style>"
-        f'<h1>detector</h1><table>{cells}</table><p><a href="/metrics">metrics</a> '
-        '<a href="/livez">livez</a> <a href="/readyz">readyz</a></p></html>'
-    )
+def page_routes() -> Sequence[BaseRoute]:
+    index = (STATIC / "index.html").read_bytes()
+
+    async def page(_: Request) -> Response:
+        return Response(index, media_type="text/html")
+
+    return [Route("/", page), Mount("/static", StaticFiles(directory=STATIC))]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from detector.web.answers import Answer, Route
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
-#: None: fine; otherwise what is wrong, in a line.
-Probe = Callable[[], str | None]
 
-
-def probe_route(probe: Probe) -> Route:
-    def answer() -> Answer:
+def probe_route(path: str, probe: Callable[[], str | None]) -> Route:
+    async def answer(_: Request) -> Response:
         wrong = probe()
-        return Answer.text(200, "ok") if wrong is None else Answer.text(503, wrong)
+        if wrong is None:
+            return PlainTextResponse("ok\n")
+        return PlainTextResponse(f"{wrong}\n", 503)
 
-    return answer
+    return Route(path, answer)

@@ -1,102 +1,113 @@
-"""Routes on one port, served in a thread of its own."""
+"""A site on one port, served in a thread of its own."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
+import asyncio
+import socket
 import threading
-from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+
+import uvicorn
 
 from detector.errors import ConfigError
-from detector.web.answers import Answer, Route
+from detector.web.connections import Connections
+from detector.web.site import make_app
+from detector.web.source import Site
+from detector.web.viewers import Viewers
 
-_LOGGER = logging.getLogger("detector.web")
-#: At once; each has a thread. One beyond them is hung up on.
-MOST_CONNECTIONS = 64
-#: For a request, or for the answer to be taken.
-SILENT_S = 10.0
+#: Connections taken up at once; others wait with the kernel.
+_BACKLOG = 128
+#: For those who are being answered, at the end.
+_FAREWELL_S = 2
 
 
 class HttpServer:
     """Serves until closed. Port 0 picks a free one; see address."""
 
-    def __init__(self, routes: Mapping[str, Route], *, host: str, port: int) -> None:
-        self._routes, self._host, self._port = routes, host, port
-        self._server: ThreadingHTTPServer | None = None
+    def __init__(self, site: Site, *, host: str, port: int) -> None:
+        self.site, self._host, self._port = site, host, port
+        self._serving: _Serving | None = None
 
     @property
     def address(self) -> str:
-        if self._server is None:
+        if self._serving is None:
             raise ConfigError("the HTTP server is not started")
-        host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}"
+        host, port = self._serving.name[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def start(self) -> None:
         """Raises ConfigError if the port is taken."""
         try:
-            self._server = _Server((self._host, self._port), _handler(self._routes))
+            listening = _listen(self._host, self._port)
         except OSError as error:
             raise ConfigError(
                 f"http.port: cannot listen on {self._host}:{self._port}: {error.strerror}"
             ) from None
-        threading.Thread(target=self._server.serve_forever, name="http", daemon=True).start()
+        self._serving = _Serving(self.site, listening)
+        self._serving.start()
 
     def close(self) -> None:
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
+        if self._serving is not None:
+            self._serving.end()
+            self._serving = None
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+def _listen(host: str, port: int) -> socket.socket:
+    family, kind, _, _, address = socket.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listening = socket.socket(family, kind)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._room = threading.BoundedSemaphore(MOST_CONNECTIONS)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if self._room.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+class _Serving:
+    """The thread, from start to end."""
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
+    def __init__(self, site: Site, listening: socket.socket) -> None:
+        self._listening, self.name = listening, listening.getsockname()
+        self._viewers = Viewers(site.source, site.tally)
+        connections = Connections(site.tally)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                make_app(site, self._viewers, connections),
+                loop="asyncio",
+                http=connections.protocol(),
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                backlog=_BACKLOG,
+                timeout_graceful_shutdown=_FAREWELL_S,
+            )
+        )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _run(self) -> None:
         try:
-            super().process_request_thread(request, client_address)
+            self._loop.run_until_complete(self._server.serve([self._listening]))
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
         finally:
-            self._room.release()
+            self._loop.close()
+            self._listening.close()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Whoever asked has hung up, or never finished: no news either."""
-        _LOGGER.debug("a request from %s was not answered", client_address, exc_info=True)
-
-
-def _handler(routes: Mapping[str, Route]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = SILENT_S
-
-        def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            route = routes.get(path)
-            try:
-                answer = Answer.text(404, "not found") if route is None else route()
-            except Exception:  # the outermost of a request: it is answered, whatever went wrong
-                _LOGGER.exception("GET %s", path)
-                answer = Answer.text(500, "internal error, see the log")
-            with contextlib.suppress(ConnectionError):  # who hung up wants no answer
-                self._send(answer)
-
-        def _send(self, answer: Answer) -> None:
-            self.send_response(answer.status)
-            self.send_header("Content-Type", answer.kind)
-            self.send_header("Content-Length", str(len(answer.body)))
-            self.end_headers()
-            self.wfile.write(answer.body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as inherited
-            """A scrape each few seconds is no news."""
-
-    return Handler
+    def end(self) -> None:
+        """Returns when the port is free."""
+        self._server.should_exit = True
+        try:
+            self._loop.call_soon_threadsafe(self._viewers.close)
+        except RuntimeError:
+            return  # it has ended by itself
+        self._thread.join(2 * _FAREWELL_S + 1)

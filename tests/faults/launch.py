@@ -24,6 +24,7 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.net.inet import KafkaNetSocket
 from kafka.producer.transaction_manager import EndTxnHandler
+from prometheus_client.exposition import generate_latest
 
 from detector.cli.main import main
 from detector.service.loop import Loop
@@ -129,7 +130,7 @@ def leave_tally(path: Path) -> None:
     original = HttpServer.close
 
     def close(self: Any) -> None:
-        path.write_bytes(self._routes["/metrics"]().body)
+        path.write_bytes(generate_latest(self.site.registry))
         original(self)
 
     HttpServer.close = close  # type: ignore[method-assign]

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from detector.errors import BrokerError
 from detector.model.directory import Artifact
 from detector.service.assembly import make_daemon
+from detector.service.viewing.desk import Desk
 from detector.transport.broker import (
     Standing,
 )
@@ -205,9 +206,14 @@ def test_an_idle_daemon_commits_where_it_begins_and_nothing_more_and_is_ready_an
         wait_for(lambda: worker.commits > 0, "it commits where it begins")
         rounds = worker.polls
         wait_for(lambda: worker.polls > rounds + 20, "the loop goes round")
-        facts = dict(run.daemon.health.facts(broker.describe()))
-        assert facts["model"] == artifact.version
-        assert facts["newest tick"] == "none yet"
+        desk = Desk(run.daemon.viewing, run.daemon.health)
+        desk.want_state(60.0)
+        wait_for(lambda: desk.state() is not None, "the state is handed over")
+        handed = desk.state()
+        assert handed is not None
+        assert handed[1]["model"]["version"] == artifact.version
+        assert handed[1]["broker"] == broker.describe()
+        assert handed[1]["newest_tick"] is None
         run.stop()
     assert worker.commits == 1
     assert run.daemon.health.ready() == "not joined, or state not restored yet"

@@ -7,6 +7,7 @@ from detector.config.reading import (
     overlay,
     parse_config,
     read_tree,
+    supervision,
     with_model,
 )
 from detector.config.schema import AlertsConfig, Config
@@ -20,5 +21,6 @@ __all__ = [
     "overlay",
     "parse_config",
     "read_tree",
+    "supervision",
     "with_model",
 ]

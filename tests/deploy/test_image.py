@@ -17,7 +17,7 @@ from tests.deploy.containers import Build, Container, debian, unavailable_reason
 from tests.deploy.dockerfile import Told, stages
 from tests.processes import samples, total, wait_for
 
-pytestmark = [pytest.mark.image, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.outside, pytest.mark.timeout(3600)]
 
 TOP = Path(__file__).resolve().parents[2]
 DOCKERFILE = TOP / "deploy" / "Dockerfile"

@@ -14,7 +14,7 @@ help:
 	@echo "make faults     kills, stops, cuts and fills up whatever can be, on a real Kafka;"
 	@echo "                FAULTS_SECONDS=1800 for a long soak, FAULTS_SEED=n to repeat one"
 	@echo "make image-check  build the image step by step without Docker, and start it (root, Debian)"
-	@echo "make unit-check   boot systemd with the unit on what image-check has built (root, Debian)"
+	@echo "make unit-check   image-check, then a systemd that boots and runs the unit on its result"
 	@echo "make chart-check  helm lint, helm template and kubeconform (needs Go; builds both)"
 	@echo "make examples   run the notebook in an environment without the training tools"
 	@echo "make example-model  train the small model of the examples anew"
@@ -49,7 +49,7 @@ faults: install
 image-check: install
 	$(BIN)/python -m pytest tests/deploy/test_image.py -m outside
 
-unit-check: install
+unit-check: image-check
 	$(BIN)/python -m pytest tests/deploy/test_unit_boots.py -m outside
 
 CHART_TOOLS := build/tools

@@ -77,7 +77,7 @@ class Build:
 
     def _step(self, root: Path, step: Step, workdir: str) -> str:
         if isinstance(step, Run):
-            _in_root(root, step.command, step.told)
+            run_in(root, step.command, step.told)
         elif isinstance(step, Copy):
             self._copy(root, step, workdir)
         else:
@@ -229,7 +229,7 @@ class Container:
         return lines
 
 
-def _in_root(root: Path, command: str, told: Told) -> None:
+def run_in(root: Path, command: str, told: Told) -> None:
     """A RUN step: the network and the registries' settings of this machine, as a build has them."""
     place = str(root)
     lines = [

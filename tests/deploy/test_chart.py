@@ -89,6 +89,7 @@ def test_values_that_are_meant_are_taken(over: dict[str, Any]) -> None:
         {"config": {"kafka": {"transactional_id": "detector-1"}}},
         {"config": {"kafka": {"group_instance_id": "detector-1"}}},
         {"config": {"kafka": {"sasl_plain_password": "in a ConfigMap"}}},
+        {"config": {"bridge": {"alertmanager_password": "in a ConfigMap"}}},
         {"model": {"path": "/absolute"}},
         {"secrets": {"files": {"kafka.ssl_cafile": "../../etc/passwd"}}},
         {"secrets": {"files": {"DETECTOR_X": "key"}}},

@@ -97,6 +97,16 @@ def test_the_rules_arrive_as_they_are(tmp_path: Path) -> None:
     assert rule["spec"] == yaml.safe_load(RULES.read_text())
 
 
+def test_a_packed_chart_holds_what_its_links_lead_to(tmp_path: Path) -> None:
+    path = tmp_path / "values.yaml"
+    path.write_text(yaml.safe_dump(FULL))
+    helm("package", str(CHART), "--destination", str(tmp_path))
+    (packed,) = tmp_path.glob("*.tgz")
+    version = ["--kube-version", KUBERNETES]
+    text = helm("template", "r", str(packed), "-n", "there", "--values", str(path), *version)
+    assert list(yaml.safe_load_all(text)) == list(yaml.safe_load_all(rendered(path)))
+
+
 def test_with_keda_nobody_else_counts_the_workers(tmp_path: Path) -> None:
     path = tmp_path / "values.yaml"
     path.write_text(yaml.safe_dump(FULL))

@@ -30,6 +30,25 @@ CONFIG = {
 }
 #: Quicker than the unit's, so that the test need not wait for so long.
 DROP_IN = "[Service]\nWatchdogSec=8\nRestartSec=1\n"
+LIFTED = """
+[Service]
+Type=notify
+WatchdogSec=2
+Environment=PYTHONUNBUFFERED=1
+ExecStart=/opt/detector/bin/python /etc/lifted.py
+"""
+LIFTS = """
+import time
+from detector.config import supervision
+from detector.service.supervisor import Supervision, Supervisor
+told = Supervisor(Supervision(*supervision()))
+told.ready()
+told.lift()
+time.sleep(6)
+print("was left alone")
+told.beat(time.monotonic(), "back")
+time.sleep(600)
+"""
 DETECTOR = "/opt/detector/bin/detector"
 UNIT = "detector.service"
 
@@ -138,6 +157,19 @@ def test_a_configuration_that_is_wrong_is_not_tried_again(system: Booted) -> Non
     assert system.shown(UNIT, "ExecMainStatus") == "78"
     assert system.shown(UNIT, "ActiveState") == "failed"
     assert system.shown(UNIT, "SubState") == "failed"
+
+
+def test_a_watchdog_that_is_lifted_waits_and_is_back_with_the_next_beat(system: Booted) -> None:
+    """As long as a broker is waited for, and no longer."""
+    place = system.root / "etc" / "systemd" / "system" / "lifted.service"
+    place.write_text(LIFTED)
+    (system.root / "etc" / "lifted.py").write_text(LIFTS)
+    assert system.execute("systemctl", "daemon-reload").returncode == 0
+    started = system.execute("systemctl", "start", "lifted")
+    assert started.returncode == 0, started.stderr
+    wait_for(lambda: system.shown("lifted", "ActiveState") == "failed", "it is ended")
+    assert system.shown("lifted", "Result") == "watchdog"
+    assert "was left alone" in system.execute("journalctl", "--no-pager", "-u", "lifted").stdout
 
 
 def publish(system: Booted, ticks: int, *, since: int = 0) -> None:

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-fast faults examples example-model lint reference docs audit kafka kafka-stop bench clean
+.PHONY: help install demo test test-fast faults image-check chart-check unit-check examples example-model lint reference docs audit kafka kafka-stop bench clean
 
 help:
 	@echo "make install    create $(VENV) with the package, training and test tools"
@@ -13,6 +13,9 @@ help:
 	@echo "make test-fast  without Kafka, Prometheus and training"
 	@echo "make faults     kills, stops, cuts and fills up whatever can be, on a real Kafka;"
 	@echo "                FAULTS_SECONDS=1800 for a long soak, FAULTS_SEED=n to repeat one"
+	@echo "make image-check  build the image step by step without Docker, and start it (root, Debian)"
+	@echo "make unit-check   image-check, then a systemd that boots and runs the unit on its result"
+	@echo "make chart-check  helm lint, helm template and kubeconform (needs Go; builds both)"
 	@echo "make examples   run the notebook in an environment without the training tools"
 	@echo "make example-model  train the small model of the examples anew"
 	@echo "make lint       ruff and mypy"
@@ -36,13 +39,28 @@ demo: install
 	$(BIN)/detector demo $(if $(JSON),--json)
 
 test: install lint
-	$(BIN)/python -m pytest -m "not faults" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not faults and not outside" -n 2 --dist loadfile
 
 test-fast: install
-	$(BIN)/python -m pytest -m "not kafka and not training and not faults" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not kafka and not training and not faults and not outside" -n 2 --dist loadfile
 
 faults: install
 	$(BIN)/python -m pytest tests/faults -m faults
+
+image-check: install
+	$(BIN)/python -m pytest tests/deploy/test_image.py -m outside
+
+unit-check: image-check
+	$(BIN)/python -m pytest tests/deploy/test_unit_boots.py -m outside
+
+CHART_TOOLS := build/tools
+$(CHART_TOOLS)/kubeconform:
+	GOBIN=$(CURDIR)/$(CHART_TOOLS) CGO_ENABLED=0 go install github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
+$(CHART_TOOLS)/helm:
+	GOBIN=$(CURDIR)/$(CHART_TOOLS) CGO_ENABLED=0 go install helm.sh/helm/v3/cmd/helm@v3.19.0
+
+chart-check: install $(CHART_TOOLS)/helm $(CHART_TOOLS)/kubeconform
+	$(BIN)/python -m pytest tests/deploy/test_chart_rendered.py -m outside
 
 examples:
 	$(PYTHON) -m venv $(VENV)-examples

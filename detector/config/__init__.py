@@ -8,6 +8,7 @@ from detector.config.reading import (
     parse_config,
     read_tree,
     shown,
+    supervision,
     with_model,
 )
 from detector.config.schema import AlertsConfig, Config
@@ -26,5 +27,6 @@ __all__ = [
     "read_tree",
     "redacted",
     "shown",
+    "supervision",
     "with_model",
 ]

@@ -106,6 +106,20 @@ def environment_without_options() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(_ENVIRONMENT_PREFIX)}
 
 
+def supervision(environment: Mapping[str, str] | None = None) -> tuple[str | None, int | None]:
+    """Where a service manager listens (NOTIFY_SOCKET), and after how many microseconds without a
+    word it ends this process (WATCHDOG_USEC); None: it does not. As sd_notify(3) has it."""
+    given = os.environ if environment is None else environment
+    address = given.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        if address:
+            _LOGGER.warning("NOTIFY_SOCKET=%s: only a path or an @name is known", address)
+        return None, None
+    watched, whose = given.get("WATCHDOG_USEC", ""), given.get("WATCHDOG_PID", "")
+    ours = not whose or whose == str(os.getpid())
+    return address, int(watched) if ours and watched.isdecimal() and int(watched) else None
+
+
 def overlay(tree: Any, environment: Mapping[str, str]) -> None:
     """Write DETECTOR_SECTION__OPTION=value into the tree; values are read as YAML."""
     for variable, text in sorted(environment.items()):

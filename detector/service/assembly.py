@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from detector.build import deployed_threshold, expected_alerts, make_pipeline, tick_format
-from detector.config import Config
+from detector.config import Config, supervision
 from detector.core.codec import Codec
 from detector.core.pipeline import Pipeline
 from detector.core.state import Deployment
@@ -23,6 +23,7 @@ from detector.service.loop import Loop, PollPolicy
 from detector.service.metrics import Metrics
 from detector.service.partitions import Partitions
 from detector.service.recovery import Recovery, RecoveryPolicy
+from detector.service.supervisor import Supervision
 from detector.service.viewing.recent import Recent
 from detector.service.viewing.state import StateView
 from detector.service.viewing.viewing import Viewing
@@ -40,6 +41,7 @@ class Policies:
     poll: PollPolicy
     recovery: RecoveryPolicy
     state_interval_s: float
+    supervision: Supervision
 
 
 def policies(config: Config) -> Policies:
@@ -66,6 +68,7 @@ def policies(config: Config) -> Policies:
             on_lost_ticks=delivery.on_lost_ticks,
         ),
         state_interval_s=config.state.interval_ms / 1000,
+        supervision=Supervision(*supervision()),
     )
 
 
@@ -132,6 +135,7 @@ def assemble(
         under_way_s=commits.under_way_s,
         wall_s=wall_s,
         monotonic_s=monotonic_s,
+        supervision=told.supervision,
     )
     state = StateView(pipeline, partitions, health, recent.pace, broker=broker, wall_s=wall_s)
     return Loop(

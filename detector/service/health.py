@@ -16,6 +16,7 @@ from detector.errors import BrokerError
 from detector.service.logs import event
 from detector.service.metrics import Metrics
 from detector.service.partitions import Partitions
+from detector.service.supervisor import Supervision, Supervisor
 from detector.transport.broker import Worker
 
 #: Records wait and none was read for this long: the loop turns but does not move.
@@ -46,7 +47,9 @@ class Health:
         under_way_s: Callable[[], float | None],
         wall_s: Callable[[], float],
         monotonic_s: Callable[[], float],
+        supervision: Supervision,
     ) -> None:
+        self._supervisor = Supervisor(supervision)
         self._worker, self._pipeline, self._partitions = worker, pipeline, partitions
         self._metrics, self._policy = metrics, policy
         self._under_way_s = under_way_s
@@ -65,12 +68,15 @@ class Health:
     # -- what the loop tells
 
     def round_began(self) -> None:
-        self._progress_s = self._monotonic_s()
+        self._progress_s = now_s = self._monotonic_s()
         self._watched = True
+        if self._supervisor.due(now_s):
+            self._supervisor.beat(now_s, self._status())
 
     def unwatched(self) -> None:
         """What comes may take long, and that is right."""
         self._watched = False
+        self._supervisor.lift()
 
     def moved(self) -> None:
         """Records were read, or work was committed."""
@@ -89,9 +95,14 @@ class Health:
         held = self._partitions
         self._say_ready(self._worker.ready() and not held.restoring and not held.replaying)
 
+    def draining(self) -> None:
+        """The loop has heard of the stop: the last transaction comes."""
+        self._supervisor.stopping()
+
     def stopped(self) -> None:
         self._watched = self._is_ready = False
         self._metrics.ready.set(0)
+        self._supervisor.close()
 
     def _say_ready(self, ready: bool) -> None:
         if ready != self._is_ready:
@@ -99,6 +110,8 @@ class Health:
             self._metrics.ready.set(ready)
             partitions = self._partitions.started
             event("ready" if ready else "not ready", partitions=partitions)
+        if ready:
+            self._supervisor.ready()
 
     # -- what others ask
 
@@ -129,6 +142,18 @@ class Health:
         if under_way_s is not None and under_way_s > self._policy.hang_timeout_s:
             return f"a transaction was begun {under_way_s:.0f} s ago and has not ended"
         return None
+
+    def _status(self) -> str:
+        """A line for whoever asks the service manager."""
+        pipeline, held = self._pipeline, self._partitions
+        restoring = len(held.restoring) + len(held.replaying)
+        state = "ready" if self._is_ready else "not ready"
+        return (
+            f"{state}: {len(held.started)} partitions"
+            + (f", {restoring} restoring" if restoring else "")
+            + f", {pipeline.active_series()} series, {pipeline.open_alerts()} open alerts, "
+            f"{sum(p.lag or 0 for p in held)} records waiting"
+        )
 
     # -- gauges
 

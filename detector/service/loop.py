@@ -122,6 +122,7 @@ class Loop:
             try:
                 while not self._stopping:
                     self._guarded(self._round)
+                self.health.draining()
                 self._guarded(self._end_round)
                 self._finish()
             finally:

@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from detector.config import Config, load_config, types
 from detector.service.metrics import Metrics, metric_names
+from tests.deploy.dockerfile import context_files, instructions
 from tests.deploy.prometheus_server import (
     DASHBOARDS,
     DEPLOY,
@@ -275,8 +276,8 @@ def test_compose_and_the_local_node_run_the_same_kafka() -> None:
 
 
 def test_the_image_runs_the_daemon_as_an_ordinary_user() -> None:
-    instructions = _instructions(DOCKERFILE.read_text())
-    last = {word: rest for word, rest in instructions if word != "RUN"}
+    found = instructions(DOCKERFILE.read_text())
+    last = {word: rest for word, rest in found if word != "RUN"}
     user, _, group = last["USER"].partition(":")
     assert int(user) > 0
     assert int(group) > 0
@@ -285,18 +286,15 @@ def test_the_image_runs_the_daemon_as_an_ordinary_user() -> None:
     assert json.loads(last["CMD"]) == [
         "run", "--config", "/etc/detector/config.yaml", "--model", "/var/lib/detector/model",
     ]  # fmt: skip
-    installs = [rest for word, rest in instructions if word == "RUN" and "pip install" in rest]
-    assert len(installs) == 1
-    assert "train" not in installs[0]
+    assert last["STOPSIGNAL"] == "SIGTERM"
+    assert "train" not in " ".join(rest for word, rest in found if word == "RUN")
     # A stage that starts anew: what the build needed is not in the image.
-    assert [rest.split()[0] for word, rest in instructions if word == "FROM"] == [
-        "python:3.12-slim",
-        "python:3.12-slim",
-    ]
+    bases = [rest.split()[0] for word, rest in found if word == "FROM"]
+    assert bases == ["debian:trixie-slim", "base", "base"]
 
 
 def test_the_image_checks_its_health_with_python() -> None:
-    (check,) = (r for word, r in _instructions(DOCKERFILE.read_text()) if word == "HEALTHCHECK")
+    (check,) = (r for word, r in instructions(DOCKERFILE.read_text()) if word == "HEALTHCHECK")
     command = json.loads(check[check.index("[") :])
     assert command[:2] == ["python", "-c"]
     compile(command[2], "HEALTHCHECK", "exec")
@@ -309,12 +307,16 @@ def test_the_image_copies_only_what_the_build_context_lets_through() -> None:
     let_through = {line[1:] for line in ignore if line.startswith("!")}
     copied = {
         source.removeprefix("./")
-        for word, rest in _instructions(DOCKERFILE.read_text())
+        for word, rest in instructions(DOCKERFILE.read_text())
         if word == "COPY" and not rest.startswith("--from")
         for source in rest.split()[:-1]
     }
     assert copied == let_through
     assert [name for name in copied if not (DEPLOY.parent / name).exists()] == []
+    # What was built for this machine stays here.
+    files = context_files(DEPLOY.parent, "\n".join(ignore))
+    assert {path.suffix for path in files} & {".so", ".pyc"} == set()
+    assert DEPLOY.parent / "detector" / "native" / "scoring.c" in {DEPLOY.parent / f for f in files}
 
 
 # --- reading the files ---------------------------------------------------------------------------
@@ -390,10 +392,3 @@ def _compose() -> dict[str, Any]:
 def _yaml(path: Path) -> dict[str, Any]:
     tree: dict[str, Any] = yaml.safe_load(path.read_text())
     return tree
-
-
-def _instructions(dockerfile: str) -> list[tuple[str, str]]:
-    """(instruction, the rest), comments gone and continued lines joined."""
-    lines = [line for line in dockerfile.splitlines() if line and not line.startswith("#")]
-    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
-    return [(word, rest) for word, _, rest in (line.partition(" ") for line in joined.split("\n"))]

@@ -36,6 +36,7 @@ from detector.service.health import HealthPolicy
 from detector.service.loop import PollPolicy
 from detector.service.metrics import Metrics
 from detector.service.recovery import RecoveryPolicy
+from detector.service.supervisor import Supervision
 from detector.transport.broker import Topics
 from detector.transport.embedded import EmbeddedBroker, EmbeddedSettings
 from tests.artifacts import make_artifact
@@ -198,6 +199,7 @@ class Stage:
                 on_lost_ticks="fail" if self.on_lost_ticks == "fail" else "continue",
             ),
             state_interval_s=self.interval_s,
+            supervision=Supervision(),
         )
 
     # -- what came of it, and what must

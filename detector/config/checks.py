@@ -6,6 +6,7 @@ import math
 
 import msgspec
 
+from detector.config.bridge_checks import check_bridge
 from detector.config.schema import Config
 from detector.core.period import LONGEST, SHORTEST
 from detector.errors import ConfigError
@@ -21,6 +22,7 @@ def check_together(config: Config) -> None:
     """Raises ConfigError naming the key."""
     for check in (_numbers, _alerts, _threshold, _model, _training, _topics, _input, _limits):
         check(config)
+    check_bridge(config.bridge)
 
 
 def architecture_of(
@@ -98,6 +100,8 @@ def _topics(config: Config) -> None:
         raise ConfigError(
             f"alerts.topic: input, alerts, dead letters and state need four topics: {topics}"
         )
+    if config.bridge.topic in topics:
+        raise ConfigError(f"bridge.topic: {config.bridge.topic} is another topic already")
 
 
 def _input(config: Config) -> None:

@@ -1,5 +1,6 @@
 """config.yaml and the environment to a frozen Config."""
 
+from detector.config.bridging import BridgeConfig
 from detector.config.checks import architecture_of
 from detector.config.reading import (
     environment_without_options,
@@ -13,6 +14,7 @@ from detector.config.schema import AlertsConfig, Config
 
 __all__ = [
     "AlertsConfig",
+    "BridgeConfig",
     "Config",
     "architecture_of",
     "environment_without_options",

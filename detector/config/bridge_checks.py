@@ -71,8 +71,8 @@ def _secrets(bridge: BridgeConfig) -> None:
         given = getattr(bridge, name)
         if given is not None and getattr(bridge, f"{name}_file") is not None:
             raise ConfigError(f"bridge.{name}: is given twice, also as {name}_file")
-        if given is not None and not (given.isprintable() and given.isascii()):
-            raise ConfigError(f"bridge.{name}: must be one line of ASCII")
+        if given is not None and not given.isprintable():
+            raise ConfigError(f"bridge.{name}: must be one line")
     password = bridge.alertmanager_password or bridge.alertmanager_password_file
     if (password is None) != (bridge.alertmanager_username is None):
         raise ConfigError(

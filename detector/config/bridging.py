@@ -29,10 +29,10 @@ class BridgeConfig(Section, frozen=True):
     ] = None
     labels: Annotated[
         dict[str, str], about("further labels of every alert in Alertmanager, e.g. {site: north}")
-    ] = {}
-    group: Annotated[
-        str, about("what its offsets are kept under; one bridge process for each")
-    ] = "detector-bridge"
+    ] = {}  # noqa: RUF012 - msgspec copies an empty one
+    group: Annotated[str, about("what its offsets are kept under; one bridge process for each")] = (
+        "detector-bridge"
+    )
     topic: Annotated[str, about("Kafka, compacted: the alerts that are shown now")] = (
         "detector-bridge"
     )
@@ -55,7 +55,9 @@ class BridgeConfig(Section, frozen=True):
     timeout_s: Annotated[float, Meta(ge=0.1, le=300), about("of a request")] = 10.0
     exec_timeout_s: Annotated[float, Meta(ge=0.1, le=3600), about("of the command")] = 30.0
     longest_wait_s: Annotated[
-        float, Meta(ge=0.1, le=3600), about("from one attempt to the next; the first waits are short")
+        float,
+        Meta(ge=0.1, le=3600),
+        about("from one attempt to the next; the first waits are short"),
     ] = 60.0
     give_up_after_s: Annotated[
         Annotated[float, Meta(ge=0)] | None,

@@ -12,8 +12,9 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from detector.errors import BrokerError, StateError
-from detector.transport.broker import Keeper, Publisher, Reader, Standing, Topics
+from detector.transport.broker import Follower, Keeper, Publisher, Reader, Standing, Topics
 from detector.transport.kafka.client import KafkaSettings, connect
+from detector.transport.kafka.follower import KafkaFollower
 from detector.transport.kafka.keeper import KafkaKeeper
 from detector.transport.kafka.streams import KafkaPublisher, KafkaReader
 from detector.transport.kafka.worker import KafkaWorker
@@ -103,6 +104,25 @@ class KafkaBroker:
     def reader(self, topic: str, *, from_beginning: bool) -> Reader:
         return KafkaReader(self._settings, topic, from_beginning=from_beginning)
 
+    def follower(
+        self, name: str, topic: str, *, kept_in: str, from_beginning: bool, create: bool
+    ) -> Follower:
+        def work(admin: Any) -> None:
+            if kept_in in admin.list_topics():
+                self._require_compacted(admin, kept_in)
+            elif not create:
+                raise BrokerError(
+                    f"{self.describe()}: missing topic {kept_in}; create it with "
+                    "cleanup.policy=compact or set topics.create: true"
+                )
+            else:
+                self._create_compacted(admin, kept_in)
+
+        self._administer(work)
+        follower = KafkaFollower(self._settings, name, topic, kept_in)
+        follower.open(from_beginning=from_beginning)
+        return follower
+
     def _missing(self, admin: Any, topics: Topics) -> list[str]:
         there = set(admin.list_topics())
         wanted = (topics.ticks, topics.alerts, topics.dead_letters, topics.state)
@@ -118,6 +138,15 @@ class KafkaBroker:
             "configs": {topics.ticks: _TICKS_TOPIC, topics.state: _STATE_TOPIC}.get(name, {}),
         }
         with contextlib.suppress(TopicAlreadyExistsError):  # somebody else was quicker
+            admin.create_topics({name: spec}, wait_for_metadata=True)
+
+    def _create_compacted(self, admin: Any, name: str) -> None:
+        spec = {
+            "num_partitions": 1,
+            "replication_factor": self._settings.replication_factor,
+            "configs": _STATE_TOPIC,
+        }
+        with contextlib.suppress(TopicAlreadyExistsError):  # another target's was quicker
             admin.create_topics({name: spec}, wait_for_metadata=True)
 
     def _require_compacted(self, admin: Any, topic: str) -> None:

@@ -64,10 +64,10 @@ class Alertmanager:
         """Until stopped. Raises BrokerError."""
         self._shown = AlertsShown(self._keep_firing_s)
         self._shown.restore(follower.table())
+        committed, waiting = follower.positions(), {}
         if follower.fresh:
             self._catch_up(follower)
-        committed = follower.positions()
-        waiting = dict(committed) if follower.fresh else {}
+            waiting = follower.positions()
         while not self._stop.is_set():
             self._look(follower, committed)
             waiting |= self._fold(follower.poll(timeout_s=_POLL_S))

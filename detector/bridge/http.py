@@ -147,15 +147,17 @@ def _asked_wait(answer: urllib3.BaseHTTPResponse) -> float | None:
 def _trouble(error: Exception, timeout_s: float) -> str:
     if isinstance(error, urllib3.exceptions.ReadTimeoutError):
         return f"does not answer within {timeout_s:g} s"
-    if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
-        return f"cannot be connected to within {timeout_s:g} s"
     if isinstance(error, urllib3.exceptions.NameResolutionError):
         return "its name cannot be resolved"
-    cause = error
-    while isinstance(cause.__cause__ or cause.__context__, OSError):
-        cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]  # just seen
+    cause: BaseException = error
+    while (deeper := cause.__cause__ or cause.__context__) is not None:
+        cause = deeper
+    if isinstance(cause, TimeoutError):
+        return f"cannot be connected to within {timeout_s:g} s"
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted: {cause.verify_message}"
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS: {cause.reason or type(cause).__name__}"
     if isinstance(cause, OSError):
         return cause.strerror or type(cause).__name__
     return type(error).__name__

@@ -70,4 +70,5 @@ def test_it_takes_a_value_where_the_program_does(option: tuple[str, str], value:
 _TOGETHER = (
     "knows none", "cannot be among", "needs a value", "must hold a batch", "must leave",
     "need four topics", "is also", "must be above", "must be false where", "narrower",
+    "must be a URL", "needs a password", "one line", "command", "twice", "needs bridge.",
 )  # fmt: skip

@@ -107,7 +107,8 @@ def top(shares: dict[str, float], *, percent: bool = False) -> str:
 
 
 def environment_of(event: Event, link: str | None) -> dict[str, str]:
-    """What a command is told of an event; nothing that an environment cannot hold."""
+    """What a command is told of an event; nothing that an environment cannot hold. link: base URL
+    of the page."""
     facts = event.data
     told: dict[str, Any] = {
         "ALERT_ID": facts.alert_id,
@@ -127,7 +128,7 @@ def environment_of(event: Event, link: str | None) -> dict[str, str]:
         "ALERT_MODEL_VERSION": facts.model_version,
         "ALERT_MUTED": "true" if facts.muted else "false",
         "ALERT_SUMMARY": summary(facts),
-        "ALERT_LINK": link,
+        "ALERT_LINK": link_to(link, facts.alert_id),
     }
     return {
         name: "" if value is None else str(value).replace("\0", "\ufffd")[:10_000]

@@ -68,15 +68,15 @@ class RunningBridge:
 
     def __init__(
         self,
-        topic: Topic,
+        config: Path,
         *options: str,
         environment: Mapping[str, str] | None = None,
         command: Sequence[str] = (sys.executable, "-m", "detector"),
     ) -> None:
-        self._command = [*command, "alerts", "--config", str(topic.path), *options]
+        self._command = [*command, "alerts", "--config", str(config), *options]
         self._environment = clean_environment(environment)
-        self._cwd = topic.directory
-        self._log = topic.directory / f"bridge-{time.monotonic_ns()}.log"
+        self._cwd = config.parent
+        self._log = config.parent / f"bridge-{time.monotonic_ns()}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self.address = ""
 

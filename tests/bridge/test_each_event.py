@@ -32,7 +32,7 @@ def test_each_comes_once_but_for_the_one_in_hand_when_the_bridge_is_killed(topic
     with Target() as target:
         arguments = ("--webhook", target.url, "--from-beginning")
         topic.publish(*STORY[:2])
-        with RunningBridge(topic, *arguments) as bridge:
+        with RunningBridge(topic.path, *arguments) as bridge:
             bridge.wait_ready()
             bridge.wait_metric("delivered_total", 2)
             target.hang = threading.Event()
@@ -42,7 +42,7 @@ def test_each_comes_once_but_for_the_one_in_hand_when_the_bridge_is_killed(topic
         target.hang.set()
         target.hang = None
         topic.publish(*STORY[3:])
-        with RunningBridge(topic, *arguments) as bridge:
+        with RunningBridge(topic.path, *arguments) as bridge:
             bridge.wait_ready()
             bridge.wait_metric("delivered_total", 3)
             assert bridge.terminate() == 0
@@ -54,9 +54,9 @@ def test_each_comes_once_but_for_the_one_in_hand_when_the_bridge_is_killed(topic
 
 
 def test_a_second_bridge_of_the_same_name_ends_or_ends_the_first(topic: Topic) -> None:
-    with Target() as target, RunningBridge(topic, "--webhook", target.url) as first:
+    with Target() as target, RunningBridge(topic.path, "--webhook", target.url) as first:
         first.wait_ready()
-        with RunningBridge(topic, "--webhook", target.url) as second:
+        with RunningBridge(topic.path, "--webhook", target.url) as second:
             topic.publish(STORY[0])
 
             def one_has_ended() -> bool:
@@ -76,7 +76,7 @@ def test_what_a_target_does_is_its_own_affair(tmp_path: Path) -> None:
         targets["slow"].hang = threading.Event()
         urls = [target.url for target in (*targets.values(), turned)]
         nobody = "http://127.0.0.1:9"
-        with RunningBridge(topic, "--webhook", *urls, nobody) as bridge:
+        with RunningBridge(topic.path, "--webhook", *urls, nobody) as bridge:
             bridge.wait_ready()
             topic.publish(*STORY)
             for name in ("well", "shaky"):
@@ -113,7 +113,10 @@ def test_a_token_that_has_expired_loses_nothing(tmp_path: Path) -> None:
     secret = tmp_path / "token"
     secret.write_text("Bearer sekret-old\n")
     topic = embedded(tmp_path / "topic", webhook_authorization_file=str(secret))
-    with Target(401, 403, 200) as target, RunningBridge(topic, "--webhook", target.url) as bridge:
+    with (
+        Target(401, 403, 200) as target,
+        RunningBridge(topic.path, "--webhook", target.url) as bridge,
+    ):
         bridge.wait_ready()
         topic.publish(*STORY[:2])
         wait_for(lambda: len(target.taken()) == 4, "both are taken in the end")
@@ -135,12 +138,12 @@ def test_one_that_starts_now_is_told_nothing_of_the_past_and_all_from_then_on(
     topic = embedded(tmp_path / "topic")
     topic.publish(opened("past"))
     with Target() as target:
-        with RunningBridge(topic, "--webhook", target.url) as bridge:
+        with RunningBridge(topic.path, "--webhook", target.url) as bridge:
             bridge.wait_ready()
             wait_for(lambda: "target follows" in bridge.log(), "it follows")
             assert bridge.terminate() == 0
         topic.publish(STORY[0])  # while it is away: "now" was when it was first started
-        with RunningBridge(topic, "--webhook", target.url) as bridge:
+        with RunningBridge(topic.path, "--webhook", target.url) as bridge:
             bridge.wait_ready()
             bridge.wait_metric("delivered_total", 1)
         assert target.event_ids() == IDS[:1]
@@ -150,7 +153,7 @@ def test_muted_alerts_are_not_passed_on_but_for_the_end_of_one_that_was(tmp_path
     topic = embedded(tmp_path / "topic")
     muting = opened("a", muted=True, at_s=3.0)
     unmuting = opened("b", muted=False, at_s=4.0)
-    with Target() as target, RunningBridge(topic, "--webhook", target.url) as bridge:
+    with Target() as target, RunningBridge(topic.path, "--webhook", target.url) as bridge:
         bridge.wait_ready()
         topic.publish(opened("b", muted=True), opened("a"), muting, resolved("a", muted=True))
         topic.publish(unmuting, resolved("b"))
@@ -162,7 +165,7 @@ def test_muted_alerts_are_not_passed_on_but_for_the_end_of_one_that_was(tmp_path
 
 def test_a_record_that_is_no_alert_is_passed_over(tmp_path: Path) -> None:
     topic = embedded(tmp_path / "topic")
-    with Target() as target, RunningBridge(topic, "--webhook", target.url) as bridge:
+    with Target() as target, RunningBridge(topic.path, "--webhook", target.url) as bridge:
         bridge.wait_ready()
         nonsense = msgspec.json.encode({"subject": "x", "data": {"alert_id": 1}})
         topic.publish(nonsense, STORY[0])
@@ -173,7 +176,7 @@ def test_a_record_that_is_no_alert_is_passed_over(tmp_path: Path) -> None:
 
 def test_an_event_is_given_up_where_that_was_asked_for(tmp_path: Path) -> None:
     topic = embedded(tmp_path / "topic", give_up_after_s=0.0)
-    with Target(500, 200) as target, RunningBridge(topic, "--webhook", target.url) as bridge:
+    with Target(500, 200) as target, RunningBridge(topic.path, "--webhook", target.url) as bridge:
         bridge.wait_ready()
         topic.publish(*STORY[:2])
         wait_for(lambda: target.event_ids() == IDS[:2], "the second is told")
@@ -192,7 +195,7 @@ def test_a_command_reads_the_event_and_finds_its_facts_in_the_environment(tmp_pa
     hostile = "$(touch pwned)`; \n\x00ü"
     environment = {"DETECTOR_KAFKA__SASL_PLAIN_PASSWORD": "sekret"}
     command = f"sh {script} {tmp_path}"
-    with RunningBridge(topic, "--exec", command, environment=environment) as bridge:
+    with RunningBridge(topic.path, "--exec", command, environment=environment) as bridge:
         bridge.wait_ready()
         topic.publish(STORY[0], opened(hostile))
         bridge.wait_metric("delivered_total", 2)
@@ -214,7 +217,7 @@ def test_a_command_that_fails_is_run_again_one_that_hangs_is_killed(tmp_path: Pa
         "  never) exit 65;;\n"
         "  hangs) [ $(grep -c hangs runs) -ge 2 ] || sleep 600;;\nesac\n"
     )
-    with RunningBridge(topic, "--exec", f"sh {script}") as bridge:
+    with RunningBridge(topic.path, "--exec", f"sh {script}") as bridge:
         bridge.wait_ready()
         topic.publish(opened("fails"), opened("never"), opened("hangs"))
         bridge.wait_metric("delivered_total", 2)
@@ -230,7 +233,7 @@ def test_a_command_that_fails_is_run_again_one_that_hangs_is_killed(tmp_path: Pa
 def test_a_command_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
     topic = embedded(tmp_path / "topic")
     command = tmp_path / "later"
-    with RunningBridge(topic, "--exec", str(command)) as bridge:
+    with RunningBridge(topic.path, "--exec", str(command)) as bridge:
         bridge.wait_ready()
         topic.publish(STORY[0])
         bridge.wait_metric("retries_total", 1)

@@ -46,7 +46,7 @@ def test_an_alert_opens_there_is_grouped_turns_critical_and_resolves(
 ) -> None:
     topic = embedded(tmp_path / "t", link="https://detector.example", labels={"site": "north"})
     topic.publish(opened("past", episode=3), resolved("past", episode=3), opened("still"))
-    with RunningBridge(topic, "--to-alertmanager", server.url) as bridge:
+    with RunningBridge(topic.path, "--to-alertmanager", server.url) as bridge:
         bridge.wait_ready()
         wait_for(lambda: server.series() == {("still", "warning")}, "what is open is told")
         topic.publish(opened("a"), opened("b", kind="silence"), escalated("a"))
@@ -82,7 +82,7 @@ def test_a_bridge_that_was_killed_loses_nothing_and_repeats_nothing(
 ) -> None:
     topic = embedded(tmp_path / "t", keep_firing_s=3.0)
     arguments = ("--to-alertmanager", server.url)
-    with RunningBridge(topic, *arguments) as bridge:
+    with RunningBridge(topic.path, *arguments) as bridge:
         bridge.wait_ready()
         topic.publish(opened("a"), opened("b"))
         bridge.wait_metric("delivered_total", 2)
@@ -90,7 +90,7 @@ def test_a_bridge_that_was_killed_loses_nothing_and_repeats_nothing(
     # While it is away one ends, and another begins and ends.
     topic.publish(resolved("a"), opened("c"), resolved("c"))
     assert server.series() >= {("a", "warning"), ("b", "warning")}
-    with RunningBridge(topic, *arguments) as bridge:
+    with RunningBridge(topic.path, *arguments) as bridge:
         bridge.wait_ready()
         wait_for(lambda: ("c", "warning") in told(pager, "firing"), "it is paged although it ended")
         wait_for(lambda: server.series() == {("b", "warning")}, "what ended is gone")
@@ -110,7 +110,7 @@ def test_an_alert_that_lasts_outlives_its_time_and_one_whose_bridge_is_dead_does
     tmp_path: Path, server: AlertmanagerServer
 ) -> None:
     topic = embedded(tmp_path / "t", resolve_timeout_s=3.0)
-    with RunningBridge(topic, "--to-alertmanager", server.url) as bridge:
+    with RunningBridge(topic.path, "--to-alertmanager", server.url) as bridge:
         bridge.wait_ready()
         topic.publish(opened("a"))
         wait_for(lambda: bool(server.alerts()), "it is told")
@@ -125,7 +125,7 @@ def test_an_alertmanager_that_was_away_gets_all_of_it_and_the_other_one_does_not
 ) -> None:
     topic = embedded(tmp_path / "t")
     other = AlertmanagerServer(tmp_path / "other", port=free_port(), pages=pager.url)
-    with RunningBridge(topic, "--to-alertmanager", server.url, other.url) as bridge:
+    with RunningBridge(topic.path, "--to-alertmanager", server.url, other.url) as bridge:
         bridge.wait_ready()
         topic.publish(opened("a"), opened("b"))
         wait_for(lambda: len(server.alerts()) == 2, "the one that is there has them")
@@ -148,7 +148,7 @@ def test_what_is_muted_is_not_shown_and_comes_back(
     tmp_path: Path, server: AlertmanagerServer
 ) -> None:
     topic = embedded(tmp_path / "t", keep_firing_s=600.0)
-    with RunningBridge(topic, "--to-alertmanager", server.url) as bridge:
+    with RunningBridge(topic.path, "--to-alertmanager", server.url) as bridge:
         bridge.wait_ready()
         topic.publish(opened("a"), opened("b", muted=True), opened("c"))
         wait_for(lambda: server.series() == {("a", "warning"), ("c", "warning")}, "the others are")
@@ -166,13 +166,13 @@ def test_the_same_over_kafka(
 ) -> None:
     topic = over_kafka(tmp_path / "t", request.getfixturevalue("kafka").bootstrap_servers)
     topic.publish(opened("a"))
-    with RunningBridge(topic, "--to-alertmanager", server.url) as bridge:
+    with RunningBridge(topic.path, "--to-alertmanager", server.url) as bridge:
         bridge.wait_ready()
         wait_for(lambda: server.series() == {("a", "warning")}, "it is told")
         topic.publish(opened("b"))
         wait_for(lambda: len(server.series()) == 2, "the next is told")
         bridge.kill()
     topic.publish(resolved("a"))
-    with RunningBridge(topic, "--to-alertmanager", server.url) as bridge:
+    with RunningBridge(topic.path, "--to-alertmanager", server.url) as bridge:
         wait_for(lambda: server.series() == {("b", "warning")}, "what ended meanwhile is gone")
         assert bridge.terminate() == 0

@@ -19,6 +19,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from detector.bridge.metrics import bridge_metric_names
 from detector.config import Config, load_config, types
 from detector.service.metrics import Metrics, metric_names
 from tests.deploy.prometheus_server import (
@@ -35,6 +36,7 @@ from tests.deploy.prometheus_server import (
 YAML_FILES = sorted([*DEPLOY.rglob("*.yaml"), *DEPLOY.rglob("*.yml")])
 COMPOSE = DEPLOY / "compose.yaml"
 DOCKERFILE = DEPLOY / "Dockerfile"
+ALERTMANAGER_CONFIG = DEPLOY / "alertmanager" / "alertmanager.yml"
 RULE_TESTS = DEPLOY / "prometheus" / "tests" / "detector_test.yml"
 EXPRESSIONS = [*rule_expressions(), *panel_expressions()]
 ALERTS = [
@@ -132,10 +134,58 @@ def test_every_comparison_of_an_alert_is_with_a_number() -> None:
 
 
 def test_the_daemon_is_scraped_where_it_listens() -> None:
-    (job,) = yaml.safe_load(PROMETHEUS_CONFIG.read_text())["scrape_configs"]
-    assert job["job_name"] == "detector"
-    assert job["metrics_path"] == "/metrics"
-    assert job["static_configs"] == [{"targets": [f"detector:{Config().http.port}"]}]
+    jobs = yaml.safe_load(PROMETHEUS_CONFIG.read_text())["scrape_configs"]
+    assert {job["metrics_path"] for job in jobs} == {"/metrics"}
+    ports = {"detector": Config().http.port, "bridge": Config().bridge.port}
+    assert {job["job_name"]: job["static_configs"] for job in jobs} == {
+        "detector": [{"targets": [f"detector:{ports['detector']}"]}],
+        "detector-bridge": [{"targets": [f"bridge:{ports['bridge']}"]}],
+    }
+    assert {"detector", "bridge"} <= _compose()["services"].keys()
+
+
+# --- Alertmanager --------------------------------------------------------------------------------
+
+
+def test_amtool_accepts_the_routes() -> None:
+    program = shutil.which("amtool")
+    if program is None:
+        reason = "no amtool: install Alertmanager (Debian: prometheus-alertmanager)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    done = subprocess.run(
+        [program, "check-config", str(ALERTMANAGER_CONFIG)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    for labels, receiver in (
+        ("alertname=DetectorAnomaly kind=reconstruction_error severity=critical", "pager"),
+        ("alertname=DetectorAnomaly kind=reconstruction_error severity=warning", "tickets"),
+        ("alertname=DetectorModelDrift kind=model_drift severity=warning", "tickets"),
+        ("alertname=DetectorDown severity=critical", "pager"),
+    ):
+        done = subprocess.run(
+            [program, "config", "routes", "test", f"--config.file={ALERTMANAGER_CONFIG}",
+             f"--verify.receivers={receiver}", *labels.split()],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (labels, done.stdout + done.stderr)
+
+
+def test_a_short_alert_outlasts_the_wait_of_its_group() -> None:
+    route = _yaml(ALERTMANAGER_CONFIG)["route"]
+    assert int(route["group_wait"].removesuffix("s")) < Config().bridge.keep_firing_s
+    (target,) = _yaml(PROMETHEUS_CONFIG)["alerting"]["alertmanagers"][0]["static_configs"]
+    assert target["targets"] == ["alertmanager:9093"]
+
+
+def test_the_bridge_of_compose_is_configured() -> None:
+    environment = dict(_compose()["services"]["bridge"]["environment"])
+    config = load_config(None, environment)
+    assert config.bridge.alertmanagers == ("http://alertmanager:9093",)
+    assert config.bridge.host == "0.0.0.0"
+    assert config.transport == "kafka"
 
 
 # --- Grafana -------------------------------------------------------------------------------------
@@ -208,7 +258,7 @@ def test_grafana_finds_the_datasource_and_the_dashboards_that_compose_mounts() -
 
 def test_compose_publishes_on_the_loopback_address_only() -> None:
     ports = [p for service in _compose()["services"].values() for p in service["ports"]]
-    assert len(ports) == 4
+    assert len(ports) == 6
     assert [p for p in ports if not re.fullmatch(r"127\.0\.0\.1:(\d+):\1", p)] == []
 
 
@@ -231,7 +281,7 @@ def test_compose_mounts_what_exists_and_declares_its_volumes() -> None:
     for name, service in compose["services"].items():
         for volume in service["volumes"]:
             if volume.startswith("${"):  # the user's own configuration and model
-                assert name == "detector"
+                assert name in {"detector", "bridge"}
                 continue
             source = volume.split(":")[0]
             if source.startswith("."):
@@ -345,7 +395,7 @@ def _without_text(expression: str) -> str:
 def _is_known(name: str) -> bool:
     if ":" in name:
         return name in {rule for rule, _ in rule_expressions()}
-    known = metric_names() | _process_names() | {"up"}
+    known = metric_names() | bridge_metric_names() | _process_names() | {"up"}
     if name in known:
         return True
     base = re.sub(r"_(?:bucket|sum|count)$", "", name)

@@ -70,7 +70,8 @@ class Alertmanager:
             waiting = follower.positions()
         while not self._stop.is_set():
             self._look(follower, committed)
-            waiting |= self._fold(follower.poll(timeout_s=_POLL_S))
+            records = follower.poll(timeout_s=_POLL_S)
+            waiting |= self._fold(records)
             self._send_what_is_due()
             if not self._shown.waits():
                 kept = [Message(key, value) for key, value in self._shown.changes().items()]
@@ -78,6 +79,8 @@ class Alertmanager:
                     follower.commit(kept, waiting)
                     committed |= waiting
                     waiting = {}
+                elif not records:  # past what is no record: markers of transactions
+                    committed |= follower.positions()
 
     def close(self) -> None:
         self._target.close()

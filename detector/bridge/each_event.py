@@ -60,7 +60,10 @@ class EachEvent:
         while not self._stop.is_set():
             self._look(follower)
             passed: dict[int, int] = {}
-            for record in follower.poll(timeout_s=_POLL_S):
+            records = follower.poll(timeout_s=_POLL_S)
+            if not records:  # past what is no record: markers of transactions
+                self._delivered |= follower.positions()
+            for record in records:
                 event = self._read(record)
                 kept = None if event is None else self._passes_on(event)
                 if event is not None and kept is not None:

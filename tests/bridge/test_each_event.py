@@ -11,7 +11,7 @@ import pytest
 
 from tests.bridge.events import escalated, opened, resolved
 from tests.bridge.running import RunningBridge, Topic, embedded, over_kafka
-from tests.bridge.targets import Target
+from tests.bridge.targets import Dripping, Target
 from tests.processes import total, wait_for
 
 pytestmark = pytest.mark.timeout(240)
@@ -107,6 +107,15 @@ def test_what_a_target_does_is_its_own_affair(tmp_path: Path) -> None:
             assert bridge.terminate() == 0
         for target in targets.values():
             target.stop()
+
+
+def test_an_answer_without_end_is_not_waited_for(tmp_path: Path) -> None:
+    topic = embedded(tmp_path / "topic", timeout_s=2.0)
+    with Dripping() as target, RunningBridge(topic.path, "--webhook", target.url) as bridge:
+        bridge.wait_ready()
+        topic.publish(*STORY)
+        bridge.wait_metric("delivered_total", 5)
+        assert total(bridge.metrics(), "detector_bridge_retries_total") == 0
 
 
 def test_a_token_that_has_expired_loses_nothing(tmp_path: Path) -> None:

@@ -77,6 +77,22 @@ def test_an_alert_opens_there_is_grouped_turns_critical_and_resolves(
     assert ("past", "warning") not in told(pager, "firing")
 
 
+def test_any_name_of_a_series_is_shown_as_it_is(tmp_path: Path, server: AlertmanagerServer) -> None:
+    names = {
+        "", " ", "a\nb", "a\0b", '"}{', "<script>alert(1)</script>", "Zürich", "\U0001f4c8",
+        "\u202e", "x" * 900, *(f"series-{n}" for n in range(150)),
+    }  # fmt: skip
+    topic = embedded(tmp_path / "t")
+    with RunningBridge(topic.path, "--to-alertmanager", server.url) as bridge:
+        bridge.wait_ready()
+        topic.publish(*map(opened, sorted(names)))
+        shown = {(name or '""', "warning") for name in names}
+        wait_for(lambda: server.series() == shown, "all are there")
+        topic.publish(*map(resolved, sorted(names)))
+        wait_for(lambda: not server.alerts(), "all are gone")
+        assert total(bridge.metrics(), "detector_bridge_refused_total") == 0
+
+
 def test_a_bridge_that_was_killed_loses_nothing_and_repeats_nothing(
     tmp_path: Path, server: AlertmanagerServer, pager: Target
 ) -> None:

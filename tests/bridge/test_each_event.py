@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -68,7 +70,7 @@ def test_a_second_bridge_of_the_same_name_ends_or_ends_the_first(topic: Topic) -
 
 
 def test_what_a_target_does_is_its_own_affair(tmp_path: Path) -> None:
-    topic = embedded(tmp_path / "topic", timeout_s=1.0)
+    topic = embedded(tmp_path / "topic", timeout_s=5.0)
     statuses = {"well": [200], "shaky": [503, 500, 429, 408, 200], "refuses": [422]}
     with Target(302, headers={"Location": "http://127.0.0.1:9/elsewhere"}) as turned:
         targets = {name: Target(*several).start() for name, several in statuses.items()}
@@ -95,7 +97,7 @@ def test_what_a_target_does_is_its_own_affair(tmp_path: Path) -> None:
             assert up == {"well": 1, "shaky": 1, "refuses": 1, "slow": 0}
             log = bridge.log()
             for words in (
-                "does not answer within 1 s", "Connection refused", "answers 422",
+                "does not answer within 5 s", "Connection refused", "answers 422",
                 "answers 302, a redirection to '127.0.0.1', which is not followed", "answers 503",
             ):  # fmt: skip
                 assert words in log
@@ -110,7 +112,7 @@ def test_what_a_target_does_is_its_own_affair(tmp_path: Path) -> None:
 
 
 def test_an_answer_without_end_is_not_waited_for(tmp_path: Path) -> None:
-    topic = embedded(tmp_path / "topic", timeout_s=2.0)
+    topic = embedded(tmp_path / "topic", timeout_s=5.0)
     with Dripping() as target, RunningBridge(topic.path, "--webhook", target.url) as bridge:
         bridge.wait_ready()
         topic.publish(*STORY)
@@ -183,6 +185,30 @@ def test_a_record_that_is_no_alert_is_passed_over(tmp_path: Path) -> None:
         assert "no alert" in bridge.log()
 
 
+def test_events_that_were_deleted_before_they_were_read_are_said_and_counted(
+    tmp_path: Path,
+) -> None:
+    topic = embedded(tmp_path / "topic")
+    with Target() as target:
+        with RunningBridge(topic.path, "--webhook", target.url) as bridge:
+            bridge.wait_ready()
+            wait_for(lambda: "target follows" in bridge.log(), "it follows")
+            assert bridge.terminate() == 0
+        topic.publish(*STORY)
+        file = topic.directory / "broker.sqlite"
+        with contextlib.closing(sqlite3.connect(file)) as database, database:
+            # As its retention would.
+            which = "topic = (SELECT id FROM topics WHERE name = 'alerts')"
+            database.execute(f'DELETE FROM records WHERE {which} AND "offset" < 2')
+            database.execute("UPDATE topics SET first_offset = 2 WHERE name = 'alerts'")
+        with RunningBridge(topic.path, "--webhook", target.url) as bridge:
+            bridge.wait_ready()
+            bridge.wait_metric("delivered_total", 3)
+            bridge.wait_metric("left_out_total", 2, reason="deleted")
+            assert "deleted before they were read" in bridge.log()
+        assert target.event_ids() == IDS[2:]
+
+
 def test_an_event_is_given_up_where_that_was_asked_for(tmp_path: Path) -> None:
     topic = embedded(tmp_path / "topic", give_up_after_s=0.0)
     with Target(500, 200) as target, RunningBridge(topic.path, "--webhook", target.url) as bridge:
@@ -218,7 +244,7 @@ def test_a_command_reads_the_event_and_finds_its_facts_in_the_environment(tmp_pa
 
 
 def test_a_command_that_fails_is_run_again_one_that_hangs_is_killed(tmp_path: Path) -> None:
-    topic = embedded(tmp_path / "topic", exec_timeout_s=1.0)
+    topic = embedded(tmp_path / "topic", exec_timeout_s=5.0)
     script = tmp_path / "page.sh"
     script.write_text(
         'echo "$ALERT_SERIES" >> runs\ncase "$ALERT_SERIES" in\n'
@@ -236,7 +262,7 @@ def test_a_command_that_fails_is_run_again_one_that_hangs_is_killed(tmp_path: Pa
         found = bridge.metrics()
         assert total(found, "detector_bridge_refused_total") == 1
         assert total(found, "detector_bridge_retries_total") == 3
-        assert "has not ended within 1 s: killed" in bridge.log()
+        assert "has not ended within 5 s: killed" in bridge.log()
 
 
 def test_a_command_that_is_not_there_is_waited_for(tmp_path: Path) -> None:

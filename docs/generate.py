@@ -24,6 +24,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 import detector.api
+from detector.bridge.metrics import BridgeMetrics
 from detector.config.json_schema import json_schema
 from detector.config.schema import RENAMED, Config
 from detector.config.section import Section
@@ -178,13 +179,10 @@ def _table(rows: list[Option]) -> list[str]:
 
 
 def metrics_page() -> str:
-    registry = CollectorRegistry()
-    metrics = Metrics(registry)
-    wrappers = [one for one in vars(metrics).values() if isinstance(one, MetricWrapperBase)]
-    named = {one._name: one._labelnames for one in wrappers}
-    suffix = {"counter": "_total", "info": "_info"}
+    registry, bridge = CollectorRegistry(), CollectorRegistry()
+    metrics, of_bridge = Metrics(registry), BridgeMetrics(bridge, ("TARGET",))
     lines = [
-        f"<!-- {_NOTE} detector/service/metrics.py -->",
+        f"<!-- {_NOTE} detector/service/metrics.py and detector/bridge/metrics.py -->",
         "# Metrics",
         "",
         "What `/metrics` of the daemon shows, beside what the Prometheus client tells of the",
@@ -192,9 +190,23 @@ def metrics_page() -> str:
         "labelled by series. A histogram has `_bucket`, `_sum` and `_count`. Rules and a dashboard",
         "over them are in `deploy`; what to do when a rule fires: [the runbook](runbook.md).",
         "",
-        "| metric | kind | labels | |",
-        "|---|---|---|---|",
+        *_metrics_table(registry, metrics),
+        "",
+        "## Of the bridge",
+        "",
+        "What `/metrics` of [`detector alerts --bridge`](paging.md) shows, on `bridge.port`. A",
+        "target is named by its kind, host and port.",
+        "",
+        *_metrics_table(bridge, of_bridge),
     ]
+    return "\n".join(lines) + "\n"
+
+
+def _metrics_table(registry: CollectorRegistry, metrics: object) -> list[str]:
+    wrappers = [one for one in vars(metrics).values() if isinstance(one, MetricWrapperBase)]
+    named = {one._name: one._labelnames for one in wrappers}
+    suffix = {"counter": "_total", "info": "_info"}
+    lines = ["| metric | kind | labels | |", "|---|---|---|---|"]
     for family in sorted(registry.collect(), key=lambda one: one.name):
         values: dict[str, list[str]] = {}
         for sample in family.samples:
@@ -204,12 +216,13 @@ def metrics_page() -> str:
         name = family.name + suffix.get(family.type, "")
         about = family.documentation.replace("|", "\\|")
         lines.append(f"| `{name}` | {family.type} | {'; '.join(labels)} | {about} |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _label(name: str, values: list[str]) -> str:
     several = ", ".join(f"`{value}`" for value in sorted(set(values)))
-    return f"`{name}`: {several}" if several and name != "version" else f"`{name}`"
+    shown = several and name not in ("version", "target")
+    return f"`{name}`: {several}" if shown else f"`{name}`"
 
 
 def kinds_table() -> str:

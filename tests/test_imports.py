@@ -31,6 +31,7 @@ ALLOWED = {
     "offline": {"core", "data", "model", "build", "config", "errors"},
     "evaluate": {"core", "data", "offline", "model", "build", "config", "errors"},
     "clients": {"core", "data", "transport", "build", "config", "errors"},
+    "bridge": {"core", "transport", "config", "errors", "__init__"},
     "plots": {"core", "data", "model", "errors"},
     "bench": {
         "core", "data", "engines", "model", "transport", "build", "service", "evaluate", "clients",
@@ -57,12 +58,14 @@ CONFINED = {
     "sqlite3": ("transport/embedded/",),
     "prometheus_client": (
         "service/metrics.py", "service/assembly.py", "web/", "cli/", "bench/stages.py",
+        "bridge/metrics.py", "bridge/process.py",
     ),
     "starlette": ("web/",),
     "uvicorn": ("web/",),
     "onnxruntime": ("engines/",),
     "pyarrow": ("data/",),
     "matplotlib": ("plots/",),
+    "urllib3": ("bridge/http.py",),
     "sklearn": ("evaluate/baselines/isolation.py",),
     "pickle": (),
     "shelve": (),

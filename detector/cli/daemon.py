@@ -9,9 +9,13 @@ import logging
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from detector.cli.terminal import Add, read_config
 from detector.errors import AccessError, BrokerError, UsageError
+
+if TYPE_CHECKING:
+    from detector.config import Config
 
 
 def add_commands(add: Add) -> None:
@@ -112,6 +116,7 @@ def _check(options: argparse.Namespace) -> int:
         print(shown(config), end="")
         return 0
     print("configuration: ok")
+    _check_bridge(config)
     if options.model:
         from detector.model.directory import load_artifact
 
@@ -144,6 +149,16 @@ def _check(options: argparse.Namespace) -> int:
         will = f"; will create {', '.join(missing)}" if missing else ""
         print(f"broker: ok ({broker.describe()}{will})")
     return 0
+
+
+def _check_bridge(config: Config) -> None:
+    """The files that its targets need are read; the targets themselves are not asked."""
+    bridge = config.bridge
+    if bridge.alertmanagers or bridge.webhooks or bridge.exec is not None:
+        from detector.bridge.targets import make_targets
+
+        names = ", ".join(target.name for target in make_targets(bridge))
+        print(f"bridge: ok ({names})")
 
 
 def _state(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ import json
 import math
 import sys
 
+from detector.cli.bridge import add_bridge_arguments, asks_for_bridge, run_bridge
 from detector.cli.terminal import (
     Add,
     add_data_arguments,
@@ -46,6 +47,8 @@ def add_commands(add: Add) -> None:
         const="json",
         help="the events as they are, one a line",
     )
+
+    add_bridge_arguments(alerts)
 
     letters = add("dead-letters", _dead_letters, "Show dead letters, or publish them again")
     letters.add_argument("--reason", metavar="R", help="only those rejected for R")
@@ -107,8 +110,10 @@ def _publish(options: argparse.Namespace) -> int:
 def _alerts(options: argparse.Namespace) -> int:
     from detector.clients.alerts import follow_alerts, read_alerts
 
-    show = open_sink(options.to)
     config = read_config(options)
+    if asks_for_bridge(options):
+        return run_bridge(options, config)
+    show = open_sink(options.to)
     if not options.exit:
         follow_alerts(config, from_beginning=options.from_beginning, show=show)
     left = read_alerts(config, from_beginning=options.from_beginning, show=show)

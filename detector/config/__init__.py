@@ -1,5 +1,6 @@
 """config.yaml and the environment to a frozen Config."""
 
+from detector.config.bridging import BridgeConfig
 from detector.config.checks import architecture_of
 from detector.config.reading import (
     environment_without_options,
@@ -16,6 +17,7 @@ from detector.config.secret import Secret, plain, redacted
 
 __all__ = [
     "AlertsConfig",
+    "BridgeConfig",
     "Config",
     "Secret",
     "architecture_of",

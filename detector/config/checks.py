@@ -6,6 +6,7 @@ import math
 
 import msgspec
 
+from detector.config.bridge_checks import check_bridge
 from detector.config.schema import Config
 from detector.config.secret import redacted
 from detector.core.period import LONGEST, SHORTEST
@@ -25,6 +26,7 @@ def check_together(config: Config) -> None:
         *(_encryption, _users, _tokens),
     ):
         check(config)
+    check_bridge(config.bridge)
 
 
 def architecture_of(
@@ -102,6 +104,8 @@ def _topics(config: Config) -> None:
         raise ConfigError(
             f"alerts.topic: input, alerts, dead letters and state need four topics: {topics}"
         )
+    if config.bridge.topic in topics:
+        raise ConfigError(f"bridge.topic: {config.bridge.topic} is another topic already")
 
 
 def _input(config: Config) -> None:

@@ -1,5 +1,5 @@
 """Every option with its type, default, limits and what it is for: the one place that says so
-(with brokers.py and running.py).
+(with brokers.py, running.py and bridging.py).
 
 config.yaml, its JSON Schema and the reference page are generated from here (docs/generate.py); a
 test holds them together. Structures are frozen: values go to the core, never the whole Config.
@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
+from detector.config.bridging import BridgeConfig
 from detector.config.brokers import EmbeddedConfig, KafkaConfig, TopicsConfig
 from detector.config.running import (
     DeliveryConfig,
@@ -314,6 +315,7 @@ class Config(Section, frozen=True):
     http: HttpConfig = field(default_factory=HttpConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    bridge: BridgeConfig = field(default_factory=BridgeConfig)
 
 
 #: Options that had another name: (section, old name) -> name. The old one goes on working.

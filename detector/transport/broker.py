@@ -166,6 +166,39 @@ class Reader(Protocol):
     def close(self) -> None: ...
 
 
+class Follower(Protocol):
+    """Reads one topic under a name of its own: the broker keeps how far it has come and a small
+    table for it, and a later follower of the name goes on there. Sees committed records only. Every
+    method may raise BrokerError, and FencedError when another follower has taken over the name;
+    then only close may follow."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nobody has committed under this name before."""
+
+    @property
+    def lost(self) -> int:
+        """Records that were deleted before this name has read them, as seen at the opening."""
+
+    def table(self) -> Mapping[bytes, bytes]:
+        """What was kept, by key, when it was opened."""
+
+    def poll(self, *, timeout_s: float) -> list[Record]:
+        """The next records; [] if none came in time."""
+
+    def positions(self) -> dict[int, int]:
+        """The offset the next poll continues at, in each partition."""
+
+    def ends(self) -> dict[int, int]:
+        """The offset after the newest committed record of each partition. Asks the broker."""
+
+    def commit(self, kept: Sequence[Message], positions: Mapping[int, int]) -> None:
+        """Write what changed in the table (value None: deleted) and the next offset of some
+        partitions, all or nothing."""
+
+    def close(self) -> None: ...
+
+
 class Keeper(Protocol):
     """Looks at the saved state and replaces it, while no worker runs."""
 
@@ -223,3 +256,10 @@ class Broker(Protocol):
     def publisher(self) -> Publisher: ...
 
     def reader(self, topic: str, *, from_beginning: bool) -> Reader: ...
+
+    def follower(
+        self, name: str, topic: str, *, kept_in: str, from_beginning: bool, create: bool
+    ) -> Follower:
+        """kept_in: the topic of its table, where the broker needs one; create: if it is missing.
+        from_beginning: where a name begins that has committed nothing yet. Raises BrokerError,
+        FencedError."""

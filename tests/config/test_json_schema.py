@@ -71,4 +71,5 @@ _TOGETHER = (
     "knows none", "cannot be among", "needs a value", "must hold a batch", "must leave",
     "need four topics", "is also", "must be above", "must be false where", "narrower",
     "is for security_protocol", "needs its certificate",
+    "must be a URL", "needs a password", "one line", "command", "twice", "needs bridge.",
 )  # fmt: skip

@@ -68,7 +68,7 @@ def test_a_configuration_shows_its_secrets_to_who_asks_for_them() -> None:
 
 def test_options_that_hold_a_password_are_secrets() -> None:
     """Whoever adds one meets this."""
-    words = ("password", "secret", "token", "passphrase", "credential")
+    words = ("password", "secret", "token", "passphrase", "credential", "authorization")
     for section, of in sections().items():
         for field in of.fields:
             named = any(word in field.name for word in words)

@@ -96,15 +96,22 @@ class Sample:
 
 
 class PrometheusServer:
-    """Scrapes ``targets`` (host:port) each second as job "detector", with the project's rules.
+    """Scrapes ``targets`` (host:port) each second as job "detector", ``bridges`` as job
+    "detector-bridge", with the project's rules.
 
     The address is a free loopback port, the data a temporary folder; ``stop`` removes it.
     """
 
-    def __init__(self, targets: Sequence[str], *, start_timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        targets: Sequence[str],
+        *,
+        bridges: Sequence[str] = (),
+        start_timeout_s: float = 60.0,
+    ) -> None:
         if not targets:
             raise ValueError("a Prometheus without targets has nothing to answer from")
-        self._targets = list(targets)
+        self._targets = {"detector": list(targets), "detector-bridge": list(bridges)}
         self._start_timeout_s = start_timeout_s
         self._data: Path | None = None
         self._log: IO[bytes] | None = None
@@ -191,7 +198,6 @@ class PrometheusServer:
 
     def _config(self) -> dict[str, Any]:
         shipped = yaml.safe_load(PROMETHEUS_CONFIG.read_text())["scrape_configs"]
-        (job,) = (job for job in shipped if job["job_name"] == "detector")
         return {
             "global": {
                 "scrape_interval": "1s",
@@ -199,8 +205,11 @@ class PrometheusServer:
                 "evaluation_interval": "1s",
             },
             "rule_files": [os.fspath(path) for path in rule_files()],
-            # The shipped job, so that its name and path are tested too; only the targets differ.
-            "scrape_configs": [{**job, "static_configs": [{"targets": self._targets}]}],
+            # The shipped jobs, so that name and path are tested too; only the targets differ.
+            "scrape_configs": [
+                {**job, "static_configs": [{"targets": self._targets[job["job_name"]]}]}
+                for job in shipped
+            ],
         }
 
     def _wait_until_ready(self) -> None:

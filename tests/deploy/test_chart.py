@@ -182,9 +182,8 @@ def test_the_probes_ask_what_the_daemon_answers() -> None:
 
 
 def test_the_operator_scrapes_it_under_the_name_that_the_rules_expect() -> None:
-    (job,) = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())[
-        "scrape_configs"
-    ]
+    told = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
+    (job,) = [j for j in told["scrape_configs"] if j["job_name"] == "detector"]
     text = _template("servicemonitor.yaml")
     assert f"targetLabel: job\n          replacement: {job['job_name']}\n" in text
     assert f"path: {job['metrics_path']}\n" in text

@@ -19,6 +19,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from detector.bridge.metrics import bridge_metric_names
 from detector.config import Config, load_config, types
 from detector.service.metrics import Metrics, metric_names
 from tests.deploy.dockerfile import context_files, instructions
@@ -133,10 +134,14 @@ def test_every_comparison_of_an_alert_is_with_a_number() -> None:
 
 
 def test_the_daemon_is_scraped_where_it_listens() -> None:
-    (job,) = yaml.safe_load(PROMETHEUS_CONFIG.read_text())["scrape_configs"]
-    assert job["job_name"] == "detector"
-    assert job["metrics_path"] == "/metrics"
-    assert job["static_configs"] == [{"targets": [f"detector:{Config().http.port}"]}]
+    jobs = yaml.safe_load(PROMETHEUS_CONFIG.read_text())["scrape_configs"]
+    assert {job["metrics_path"] for job in jobs} == {"/metrics"}
+    ports = {"detector": Config().http.port, "bridge": Config().bridge.port}
+    assert {job["job_name"]: job["static_configs"] for job in jobs} == {
+        "detector": [{"targets": [f"detector:{ports['detector']}"]}],
+        "detector-bridge": [{"targets": [f"bridge:{ports['bridge']}"]}],
+    }
+    assert {"detector", "bridge"} <= _compose()["services"].keys()
 
 
 # --- Grafana -------------------------------------------------------------------------------------
@@ -223,7 +228,7 @@ def test_grafana_finds_the_datasource_and_the_dashboards_that_compose_mounts() -
 
 def test_compose_publishes_on_the_loopback_address_only() -> None:
     ports = [p for service in _compose()["services"].values() for p in service["ports"]]
-    assert len(ports) == 4
+    assert len(ports) == 6
     assert [p for p in ports if not re.fullmatch(r"127\.0\.0\.1:(\d+):\1", p)] == []
 
 
@@ -246,7 +251,7 @@ def test_compose_mounts_what_exists_and_declares_its_volumes() -> None:
     for name, service in compose["services"].items():
         for volume in service["volumes"]:
             if volume.startswith("${"):  # the user's own configuration and model
-                assert name == "detector"
+                assert name in {"detector", "bridge"}
                 continue
             source = volume.split(":")[0]
             if source.startswith("."):
@@ -361,7 +366,7 @@ def _without_text(expression: str) -> str:
 def _is_known(name: str) -> bool:
     if ":" in name:
         return name in {rule for rule, _ in rule_expressions()}
-    known = metric_names() | _process_names() | {"up"}
+    known = metric_names() | bridge_metric_names() | _process_names() | {"up"}
     if name in known:
         return True
     base = re.sub(r"_(?:bucket|sum|count)$", "", name)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.artifacts import make_artifact
+from tests.bridge.running import RunningBridge
 from tests.deploy.prometheus_server import (
     PrometheusServer,
     panel_expressions,
@@ -48,10 +49,17 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusS
         },
     )
     write_ticks(directory / "ticks.csv", RATE * SECONDS)
-    with RunningDaemon(config, directory / "model", cwd=directory) as daemon:
+    with (
+        RunningDaemon(config, directory / "model", cwd=directory) as daemon,
+        RunningBridge(config, "--exec", "cat", "--metrics-port", "0") as bridge,
+    ):
         daemon.wait_ready()
-        with PrometheusServer([daemon.address.removeprefix("http://")]) as server:
-            wait_for(lambda: bool(server.query("up == 1")), "the daemon is scraped")
+        bridge.wait_ready()
+        with PrometheusServer(
+            [daemon.address.removeprefix("http://")],
+            bridges=[bridge.address.removeprefix("http://")],
+        ) as server:
+            wait_for(lambda: len(server.query("up == 1")) == 2, "daemon and bridge are scraped")
             with publishing(config, directory / "ticks.csv"):
                 daemon.wait_accounted(RATE * SECONDS)
                 yield server

@@ -19,6 +19,7 @@ from detector.model.directory import Artifact
 from detector.service.assembly import make_daemon
 from detector.transport.broker import (
     Broker,
+    Follower,
     Keeper,
     Outbox,
     Publisher,
@@ -182,6 +183,13 @@ class WatchedBroker:
 
     def reader(self, topic: str, *, from_beginning: bool) -> Reader:
         return self._inner.reader(topic, from_beginning=from_beginning)
+
+    def follower(
+        self, name: str, topic: str, *, kept_in: str, from_beginning: bool, create: bool
+    ) -> Follower:
+        return self._inner.follower(
+            name, topic, kept_in=kept_in, from_beginning=from_beginning, create=create
+        )
 
 
 class Running:

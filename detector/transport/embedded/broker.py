@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from detector.errors import BrokerError
-from detector.transport.broker import Keeper, Publisher, Reader, Standing, Topics
+from detector.transport.broker import Follower, Keeper, Publisher, Reader, Standing, Topics
 from detector.transport.embedded.file import (
     EmbeddedSettings,
     connection,
@@ -16,6 +16,7 @@ from detector.transport.embedded.file import (
     topic_id,
     writing,
 )
+from detector.transport.embedded.follower import EmbeddedFollower
 from detector.transport.embedded.keeper import EmbeddedKeeper
 from detector.transport.embedded.streams import EmbeddedPublisher, EmbeddedReader
 from detector.transport.embedded.worker import EmbeddedWorker
@@ -82,3 +83,8 @@ class EmbeddedBroker:
     def reader(self, topic: str, *, from_beginning: bool) -> Reader:
         database = open_file(self._settings)
         return EmbeddedReader(self._settings.path, database, topic, from_beginning)
+
+    def follower(
+        self, name: str, topic: str, *, kept_in: str, from_beginning: bool, create: bool
+    ) -> Follower:
+        return EmbeddedFollower(self._settings, name, topic, from_beginning=from_beginning)

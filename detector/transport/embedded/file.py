@@ -172,21 +172,25 @@ def load_headers(text: str | None) -> Headers:
     return tuple((k, v.encode("latin-1")) for k, v in json.loads(text)) if text else ()
 
 
-def take_lock(path: Path) -> int:
-    """An exclusive lock that ends with the process, whatever happens to it."""
+_ONE_WORKER = (
+    "another detector works on this file; the embedded broker has one worker, use transport: kafka "
+    "to share the work"
+)
+
+
+def take_lock(path: Path, *, of: str = "", taken: str = _ONE_WORKER) -> int:
+    """An exclusive lock that ends with the process, whatever happens to it. of: what of the file;
+    taken: what it means that another has it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = os.open(f"{path}{of}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise broker_error(path, error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(lock)
-        raise BrokerError(
-            f"{path}: another detector works on this file; the embedded broker has one worker, "
-            "use transport: kafka to share the work"
-        ) from None
+        raise BrokerError(f"{path}: {taken}") from None
     return lock
 
 

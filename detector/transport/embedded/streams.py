@@ -74,6 +74,10 @@ class EmbeddedReader:
             time.sleep(min(wait, left))
             wait = min(wait * 1.5, LONGEST_WAIT_S)
 
+    def seek(self, offset: int) -> None:
+        """The next poll continues there."""
+        self._position = offset
+
     def at_end(self) -> bool:
         return self.ends()[0] <= self._position
 

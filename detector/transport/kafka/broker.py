@@ -17,8 +17,9 @@ from kafka.errors import (
 )
 
 from detector.errors import AccessError, BrokerError, StateError
-from detector.transport.broker import Keeper, Publisher, Reader, Standing, Topics
+from detector.transport.broker import Follower, Keeper, Publisher, Reader, Standing, Topics
 from detector.transport.kafka.client import KafkaSettings, broker_error, connect
+from detector.transport.kafka.follower import KafkaFollower
 from detector.transport.kafka.keeper import KafkaKeeper
 from detector.transport.kafka.streams import KafkaPublisher, KafkaReader
 from detector.transport.kafka.worker import KafkaWorker
@@ -119,6 +120,25 @@ class KafkaBroker:
     def reader(self, topic: str, *, from_beginning: bool) -> Reader:
         return KafkaReader(self._settings, topic, from_beginning=from_beginning)
 
+    def follower(
+        self, name: str, topic: str, *, kept_in: str, from_beginning: bool, create: bool
+    ) -> Follower:
+        def work(admin: Any) -> None:
+            if kept_in in admin.list_topics():
+                self._require_compacted(admin, kept_in)
+            elif not create:
+                raise BrokerError(
+                    f"{self.describe()}: missing topic {kept_in}; create it with "
+                    "cleanup.policy=compact or set topics.create: true"
+                )
+            else:
+                self._create_compacted(admin, kept_in)
+
+        self._administer(work)
+        follower = KafkaFollower(self._settings, name, topic, kept_in)
+        follower.open(from_beginning=from_beginning)
+        return follower
+
     def _missing(self, admin: Any, topics: Topics) -> list[str]:
         """Raises AccessError for those that nobody shows us."""
         found = self._described(admin, topics)
@@ -162,6 +182,15 @@ class KafkaBroker:
             "configs": {topics.ticks: _TICKS_TOPIC, topics.state: _STATE_TOPIC}.get(name, {}),
         }
         with contextlib.suppress(TopicAlreadyExistsError):  # somebody else was quicker
+            admin.create_topics({name: spec}, wait_for_metadata=True)
+
+    def _create_compacted(self, admin: Any, name: str) -> None:
+        spec = {
+            "num_partitions": 1,
+            "replication_factor": self._settings.replication_factor,
+            "configs": _STATE_TOPIC,
+        }
+        with contextlib.suppress(TopicAlreadyExistsError):  # another target's was quicker
             admin.create_topics({name: spec}, wait_for_metadata=True)
 
     def _require_compacted(self, admin: Any, topic: str) -> None:

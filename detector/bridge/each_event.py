@@ -1,0 +1,146 @@
+"""Each event by itself, in order: for webhooks and commands.
+
+An event is committed when it was taken, refused for good or given up: killed in between, the one in
+hand comes again, with the same id, and no other.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from detector.bridge.events import Event, read_event
+from detector.bridge.reports import Reports
+from detector.bridge.verdicts import Attempt, BackOff, Verdict
+from detector.core.records import Message, Record
+from detector.transport.broker import Follower
+
+_POLL_S = 0.5
+_LOOK_S = 5.0
+
+
+class Sender(Protocol):
+    def send(self, event: Event) -> Attempt:
+        """Never raises for what the target does."""
+
+    def close(self) -> None: ...
+
+
+class EachEvent:
+    """attempt_s: what an attempt may take; give_up_after_s: None: never."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        reports: Reports,
+        *,
+        attempt_s: float,
+        longest_wait_s: float,
+        give_up_after_s: float | None,
+        stop: threading.Event,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sender, self._reports, self._stop = sender, reports, stop
+        self._attempt_s, self._longest_wait_s = attempt_s, longest_wait_s
+        self._give_up_after_s, self._monotonic_s = give_up_after_s, monotonic_s
+        self._told: dict[bytes, bytes] = {}
+        self._delivered: dict[int, int] = {}
+        self._looked_s = 0.0
+
+    def follow(self, follower: Follower) -> None:
+        """Until stopped. Raises BrokerError."""
+        self._told = dict(follower.table())
+        self._delivered = follower.positions()
+        if follower.fresh:
+            follower.commit((), self._delivered)  # "now" stays now, should nothing come for long
+        while not self._stop.is_set():
+            self._look(follower)
+            passed: dict[int, int] = {}
+            records = follower.poll(timeout_s=_POLL_S)
+            if not records:  # past what is no record: markers of transactions
+                self._delivered |= follower.positions()
+            for record in records:
+                event = self._read(record)
+                kept = None if event is None else self._passes_on(event)
+                if event is not None and kept is not None:
+                    if not self._settle(event, follower):
+                        break
+                    passed[record.partition] = record.offset + 1
+                    self._commit(follower, kept, passed)
+                    passed = {}
+                else:
+                    passed[record.partition] = record.offset + 1
+            if passed:
+                self._commit(follower, [], passed)
+
+    def close(self) -> None:
+        self._sender.close()
+
+    def _read(self, record: Record) -> Event | None:
+        try:
+            return read_event(record.value)
+        except ValueError as error:
+            where = f"{record.topic}/{record.partition}/{record.offset}"
+            self._reports.not_an_alert(where, str(error))
+            return None
+
+    def _passes_on(self, event: Event) -> list[Message] | None:
+        """What is to be kept once it is told; None: it is not told. Of a muted alert only the event
+        that says so is, to whom the alert was told."""
+        facts = event.data
+        key = msgspec.json.encode((facts.series, facts.kind))
+        told = self._told.get(key) == facts.alert_id.encode()
+        if facts.muted and not told:
+            self._reports.left_out("muted")
+            return None
+        if facts.muted or facts.resolved:
+            return [Message(key, None)] if told else []
+        return [] if told else [Message(key, facts.alert_id.encode())]
+
+    def _settle(self, event: Event, follower: Follower) -> bool:
+        """False: stopped before."""
+        back_off, began_s = BackOff(self._longest_wait_s), self._monotonic_s()
+        while not self._stop.is_set():
+            with self._reports.attempt(self._attempt_s):
+                attempt = self._sender.send(event)
+            if attempt.verdict is Verdict.TAKEN:
+                self._reports.taken(event.data)
+                return True
+            if attempt.verdict is Verdict.REFUSED:
+                self._reports.refused(event.id, attempt.why)
+                return True
+            tried_s = self._monotonic_s() - began_s
+            if self._give_up_after_s is not None and tried_s >= self._give_up_after_s:
+                self._reports.gave_up(event, attempt.why)
+                return True
+            wait_s = back_off.wait_s(attempt)
+            self._reports.failed(attempt.why, wait_s)
+            self._wait(wait_s, follower)
+        return False
+
+    def _wait(self, seconds: float, follower: Follower) -> None:
+        until_s = self._monotonic_s() + seconds
+        while not self._stop.is_set() and (left_s := until_s - self._monotonic_s()) > 0:
+            self._look(follower)
+            self._stop.wait(min(left_s, _LOOK_S))
+
+    def _commit(self, follower: Follower, kept: list[Message], positions: dict[int, int]) -> None:
+        follower.commit(kept, positions)
+        self._delivered.update(positions)
+        for message in kept:
+            assert message.key is not None
+            if message.value is None:
+                self._told.pop(message.key, None)
+            else:
+                self._told[message.key] = message.value
+
+    def _look(self, follower: Follower) -> None:
+        self._reports.next_sign_within(_LOOK_S)
+        now_s = self._monotonic_s()
+        if now_s - self._looked_s >= _LOOK_S:
+            self._looked_s = now_s
+            self._reports.standing(self._delivered, follower.ends(), len(self._told))

@@ -1,0 +1,1 @@
+"""Tests of the bridge: what it tells whom, and that it loses and repeats nothing."""

@@ -1,6 +1,11 @@
 """config.yaml and the environment to a frozen Config."""
 
-from detector.config.checks import architecture_of
+from detector.config.checks import (
+    architecture_of,
+    commands_topic,
+    configured_mutes,
+    expected_quiet,
+)
 from detector.config.reading import (
     environment_without_options,
     load_config,
@@ -15,7 +20,10 @@ __all__ = [
     "AlertsConfig",
     "Config",
     "architecture_of",
+    "commands_topic",
+    "configured_mutes",
     "environment_without_options",
+    "expected_quiet",
     "load_config",
     "overlay",
     "parse_config",

@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from detector.build import deployed_threshold, expected_alerts, make_pipeline, tick_format
-from detector.config import Config
+from detector.config import Config, configured_mutes
 from detector.core.codec import Codec
+from detector.core.mutes import Mute
 from detector.core.pipeline import Pipeline
 from detector.core.state import Deployment
 from detector.model.directory import Artifact
 from detector.service.checkpoint import Checkpoints
+from detector.service.commands import Commands, CommandThread, NoCommands
 from detector.service.commit import CommitPolicy, Commits
 from detector.service.health import Health, HealthPolicy
 from detector.service.logs import event
 from detector.service.loop import Loop, PollPolicy
+from detector.service.maintenance import Maintenance
 from detector.service.metrics import Metrics
 from detector.service.partitions import Partitions
 from detector.service.recovery import Recovery, RecoveryPolicy
@@ -37,6 +40,7 @@ class Policies:
     poll: PollPolicy
     recovery: RecoveryPolicy
     state_interval_s: float
+    mutes: tuple[Mute, ...] = ()
 
 
 def policies(config: Config) -> Policies:
@@ -63,6 +67,7 @@ def policies(config: Config) -> Policies:
             on_lost_ticks=delivery.on_lost_ticks,
         ),
         state_interval_s=config.state.interval_ms / 1000,
+        mutes=configured_mutes(config),
     )
 
 
@@ -82,12 +87,14 @@ def make_daemon(
     codec = Codec(tick_format(config), artifact.features.fields)
     if codec.slow_because:
         event(f"JSON is decoded slowly: {codec.slow_because}", level=logging.WARNING)
+    names = topics(config)
     return assemble(
-        broker.worker(topics(config)),
+        broker.worker(names),
         codec,
         pipeline,
         metrics,
         policies(config),
+        commands=CommandThread(lambda: broker.reader(names.commands, from_beginning=True)),
     )
 
 
@@ -98,6 +105,7 @@ def assemble(
     metrics: Metrics,
     told: Policies,
     *,
+    commands: Commands | None = None,
     wall_s: Callable[[], float] = time.time,
     monotonic_s: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -123,6 +131,16 @@ def assemble(
         partitions=partitions,
         checkpoints=checkpoints,
         commits=commits,
+        maintenance=Maintenance(
+            commands or NoCommands(),
+            told.mutes,
+            pipeline,
+            partitions,
+            commits,
+            metrics,
+            where=told.recovery.state_topic,
+            monotonic_s=monotonic_s,
+        ),
         recovery=Recovery(
             worker, partitions, checkpoints.codec, told.recovery, monotonic_s=monotonic_s
         ),

@@ -145,6 +145,7 @@ class Health:
             ("threshold", f"{policy.threshold:.4f}"),
             ("series", series),
             ("open alerts", str(pipeline.open_alerts())),
+            ("mutes in force", str(pipeline.stream.mutes.count())),
             ("newest tick", newest),
         ]
 
@@ -166,6 +167,7 @@ class Health:
         metrics.active_series.set(pipeline.active_series())
         metrics.warming_series.set(pipeline.warming_series())
         metrics.open_alerts.set(pipeline.open_alerts())
+        metrics.mutes_in_force.set(pipeline.stream.mutes.count())
         if now_s - self._acquainted_s >= _ACQUAINTED_EVERY_S:
             self._acquainted_s = now_s
             metrics.tell_acquaintance(pipeline.acquaintance())

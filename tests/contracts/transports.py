@@ -93,7 +93,9 @@ def kafka_transport(node: KafkaNode) -> Kafka:
         exactly_once=True,
         security={},
     )
-    return Kafka(settings, Topics(*(f"{name}-{t}" for t in ("ticks", "alerts", "dead", "state"))))
+    return Kafka(
+        settings, Topics(*(f"{name}-{t}" for t in ("ticks", "alerts", "dead", "state", "commands")))
+    )
 
 
 def prepare(transport: Transport) -> None:

@@ -27,6 +27,7 @@ _STATE_TOPIC = {
     "segment.bytes": str(32 * 1024 * 1024),
     "min.cleanable.dirty.ratio": "0.1",
 }
+_COMMANDS_TOPIC = {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
 
 
 class KafkaBroker:
@@ -39,8 +40,7 @@ class KafkaBroker:
     def missing(self, topics: Topics) -> list[str]:
         def work(admin: Any) -> list[str]:
             missing = self._missing(admin, topics)
-            if topics.state not in missing:
-                self._require_compacted(admin, topics.state)
+            self._require_compacted(admin, topics, missing)
             return missing
 
         return self._administer(work)
@@ -60,8 +60,7 @@ class KafkaBroker:
                     f"{self.describe()}: missing topics {', '.join(missing)}; create them or set "
                     "topics.create: true"
                 )
-            if topics.state not in missing:
-                self._require_compacted(admin, topics.state)
+            self._require_compacted(admin, topics, missing)
             for name in missing:  # the ticks topic comes first: the state topic copies its number
                 self._create(admin, topics, name, partitioned)
             ticks, state = self._partitions(admin, topics)
@@ -91,6 +90,13 @@ class KafkaBroker:
         finally:
             keeper.close()
 
+    def saved(self, topics: Topics) -> dict[int, dict[bytes, bytes]]:
+        keeper = KafkaKeeper(self._settings, topics)
+        try:
+            return keeper.tables()
+        finally:
+            keeper.close()
+
     def worker(self, topics: Topics) -> KafkaWorker:
         return KafkaWorker(self._settings, topics)
 
@@ -105,7 +111,7 @@ class KafkaBroker:
 
     def _missing(self, admin: Any, topics: Topics) -> list[str]:
         there = set(admin.list_topics())
-        wanted = (topics.ticks, topics.alerts, topics.dead_letters, topics.state)
+        wanted = (topics.ticks, topics.alerts, topics.dead_letters, topics.state, topics.commands)
         return [name for name in wanted if name not in there]
 
     def _create(self, admin: Any, topics: Topics, name: str, partitioned: Sequence[str]) -> None:
@@ -115,13 +121,26 @@ class KafkaBroker:
         spec = {
             "num_partitions": number,
             "replication_factor": self._settings.replication_factor,
-            "configs": {topics.ticks: _TICKS_TOPIC, topics.state: _STATE_TOPIC}.get(name, {}),
+            "configs": {
+                topics.ticks: _TICKS_TOPIC,
+                topics.state: _STATE_TOPIC,
+                topics.commands: _COMMANDS_TOPIC,
+            }.get(name, {}),
         }
         with contextlib.suppress(TopicAlreadyExistsError):  # somebody else was quicker
             admin.create_topics({name: spec}, wait_for_metadata=True)
 
-    def _require_compacted(self, admin: Any, topic: str) -> None:
-        """A retention would delete the state of quiet series while their alerts are open."""
+    def _require_compacted(self, admin: Any, topics: Topics, missing: Sequence[str]) -> None:
+        """A retention would delete the state of quiet series while their alerts are open, and a
+        command while it is in force."""
+        for topic, what in (
+            (topics.state, "the state of series that are quiet for a while"),
+            (topics.commands, "mutes that are in force"),
+        ):
+            if topic not in missing:
+                self._require_compacted_topic(admin, topic, what)
+
+    def _require_compacted_topic(self, admin: Any, topic: str, what: str) -> None:
         resource = ConfigResource(ConfigResourceType.TOPIC, topic)
         try:
             found = admin.describe_configs([resource])
@@ -132,7 +151,7 @@ class KafkaBroker:
         if policy != "compact":
             raise StateError(
                 f"{self.describe()}: {topic} has cleanup.policy={policy}: its retention would "
-                "delete the state of series that are quiet for a while. Set it to compact, e.g. "
+                f"delete {what}. Set it to compact, e.g. "
                 f"kafka-configs.sh --alter --entity-type topics --entity-name {topic} "
                 "--add-config cleanup.policy=compact"
             )

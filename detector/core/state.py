@@ -128,6 +128,11 @@ def series_key(name: str) -> bytes:
     return _SERIES_PREFIX + name.encode()
 
 
+def series_of_key(key: bytes) -> str | None:
+    """The inverse; None where it is the key of something else."""
+    return key.removeprefix(_SERIES_PREFIX).decode() if key.startswith(_SERIES_PREFIX) else None
+
+
 def decode_watermark(value: bytes, where: str) -> Watermark:
     """Raises StateError if it is damaged or written by a newer program."""
     try:

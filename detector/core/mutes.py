@@ -148,7 +148,7 @@ class Mutes:
     ) -> bool:
         """From the offset `at` on these hold, and no others. read: see the record; event_ns: the
         partition's clock: what is over by it is not taken over. Whether that is a change."""
-        table = self._tables.setdefault(partition, _Table())
+        table = self._tables.get(partition) or _Table()
         holding = {one.mute.id: one.mute for one in table.applied if one.until is None}
         new = {
             identity: mute
@@ -158,6 +158,7 @@ class Mutes:
         gone = {identity for identity, mute in holding.items() if wanted.get(identity) != mute}
         if not new and not gone:
             return False
+        self._tables[partition] = table
         table.applied = (
             *(
                 msgspec.structs.replace(one, until=at)

@@ -290,9 +290,10 @@ def test_what_begins_and_ends_is_logged_once_it_is_committed(
     stage.publish(messages_of([*_BEFORE, *_AMIDST, *_AFTER]))
     with caplog.at_level("INFO"):
         stage.run(Trouble("before", 2, fatal=False))
-    told = [text for text in caplog.messages if "mute " in text]
-    assert [text.split("mute ")[1].split()[0] for text in told] == ["began", "ended"]
-    assert all(part in told[0] for part in ("valve", "ann", "a-*"))
+    told = [one for one in caplog.records if one.getMessage().startswith("mute ")]
+    assert [one.getMessage() for one in told] == ["mute began", "mute ended"]
+    fields = vars(told[0])["fields"]
+    assert (fields["series"], fields["reason"], fields["by"]) == ("a-*", "valve", "ann")
     seen = [json.loads(text)["data"] for text in stage.published()[0]]
     updates = [(data["reason"], data["input"]["offset"]) for data in seen if "reason" in data]
     assert [reason for reason, _ in updates] == ["muted", "unmuted"]

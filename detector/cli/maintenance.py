@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from detector.clients.mutes import Listed
     from detector.core.mutes import Mute
 
-_DAY_NS = 86_400 * 10**9
+_FAR_AHEAD_NS = 3600 * 10**9
 
 
 def add_commands(add: Add) -> None:
@@ -69,7 +69,7 @@ def _mute(options: argparse.Namespace) -> int:
         by=_user() if options.by is None else options.by,
         made_ns=now_ns,
     )
-    give(config, mute)
+    give(config, mute, event_ns=there.event_ns)
     notes = _notes(mute, matched, len(there.series), there.event_ns)
     if options.json:
         print(json.dumps(_as_json(mute) | {"matches": matched, "notes": notes}))
@@ -115,7 +115,7 @@ def _notes(mute: Mute, matched: int, series: int, event_ns: int | None) -> list[
     if event_ns is not None:
         if mute.until_ns <= event_ns:
             notes.append(f"the newest tick is of {rfc3339(event_ns)}: the mute is over already")
-        elif mute.since_ns > event_ns + _DAY_NS:
+        elif mute.since_ns > event_ns + _FAR_AHEAD_NS:
             notes.append(
                 f"the newest tick is of {rfc3339(event_ns)}: the mute begins when the ticks get "
                 "there"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from detector.config import Config, configured_mutes
@@ -20,6 +20,8 @@ from detector.transport.configured import make_broker, prepare_topics, topics
 _QUIET_S = 5.0
 #: More are no maintenance but another configuration.
 MOST = 1000
+#: So long one that is over is listed.
+_KEPT_NS = 7 * 86_400 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,8 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """state: pending, in force, over or recurring, by the newest event time; configured: from
-    config.yaml."""
+    """state: pending, in force, over or recurring (not now), by the newest event time; configured:
+    from config.yaml."""
 
     mute: Mute
     state: str
@@ -63,8 +65,9 @@ def matching(series: str, names: Iterable[str]) -> int:
     return sum(map(pattern.matches, names))
 
 
-def give(config: Config, mute: Mute) -> None:
-    """Tell all workers. Raises UsageError where the mute says nothing sensible."""
+def give(config: Config, mute: Mute, *, event_ns: int | None) -> None:
+    """Tell all workers, and take back what has been over for long, by the time of the ticks
+    (event_ns) and by this clock. Raises UsageError where the mute says nothing sensible."""
     try:
         Schedule.of(mute)
     except ValueError as error:
@@ -72,9 +75,12 @@ def give(config: Config, mute: Mute) -> None:
     broker = make_broker(config)
     prepare_topics(config, broker)
     given, _ = _read(config, broker)
-    if len(given) >= MOST:
+    long_ago_ns = min(time.time_ns(), event_ns or 0) - _KEPT_NS
+    over = [m.id for m in given.values() if m.until_ns is not None and m.until_ns < long_ago_ns]
+    if len(given) - len(over) >= MOST:
         raise UsageError(f"there are {len(given)} mutes: take some back (detector unmute)")
-    _tell(config, broker, Message(mute_key(mute.id), encode_mute(mute)))
+    messages = [Message(mute_key(identity), None) for identity in over]
+    _tell(config, broker, [*messages, Message(mute_key(mute.id), encode_mute(mute))])
 
 
 def take_back(config: Config, identity: str) -> Mute:
@@ -92,7 +98,7 @@ def take_back(config: Config, identity: str) -> Mute:
             if found
             else f"no mute begins with {identity!r}: detector mute list"
         )
-    _tell(config, broker, Message(mute_key(found[0].id), None))
+    _tell(config, broker, [Message(mute_key(found[0].id), None)])
     return found[0]
 
 
@@ -103,13 +109,14 @@ def list_mutes(config: Config) -> tuple[list[Listed], int]:
     prepare_topics(config, broker)
     given, garbled = _read(config, broker)
     event_ns = known(config).event_ns
-    now_ns = time.time_ns() if event_ns is None else event_ns
-    listed = [Listed(mute, _state(mute, now_ns), True) for mute in configured_mutes(config)]
-    listed += [Listed(mute, _state(mute, now_ns), False) for mute in given.values()]
+    listed = [Listed(mute, _state(mute, event_ns), True) for mute in configured_mutes(config)]
+    listed += [Listed(mute, _state(mute, event_ns), False) for mute in given.values()]
     return listed, garbled
 
 
-def _state(mute: Mute, now_ns: int) -> str:
+def _state(mute: Mute, now_ns: int | None) -> str:
+    if now_ns is None:  # there was no tick yet
+        return "pending"
     if mute.until_ns is not None and mute.until_ns <= now_ns:
         return "over"
     if mute.since_ns is not None and mute.since_ns > now_ns:
@@ -146,10 +153,10 @@ def _read(config: Config, broker: Broker) -> tuple[dict[str, Mute], int]:
         reader.close()
 
 
-def _tell(config: Config, broker: Broker, message: Message) -> None:
+def _tell(config: Config, broker: Broker, messages: Sequence[Message]) -> None:
     publisher = broker.publisher()
     try:
-        publisher.publish(topics(config).commands, [message])
+        publisher.publish(topics(config).commands, messages)
         publisher.flush()
     finally:
         publisher.close()

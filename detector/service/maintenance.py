@@ -163,6 +163,8 @@ class Maintenance:
             event("mute taken back", mute=identity)
         else:
             self._wanted[identity] = mute
+            if not self.known:  # of old: whoever gave it was told
+                self._told.add(identity)
             off_ms = record.timestamp_ms - mute.made_ns // 10**6
             if mute.made_ns and record.timestamp_ms >= 0 and abs(off_ms) > _FAR_OFF_MS:
                 event(

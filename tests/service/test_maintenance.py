@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from detector.core.commands import encode_mute, mute_key
 from detector.core.mutes import Mute
-from detector.core.records import Record
+from detector.core.records import Message, Record
 from detector.core.state import MUTES_KEY, VERSION, VERSION_WITH_MUTES, decode_watermark
 from tests.core.reference import Tick
 from tests.core.streams import START_NS, streams
@@ -222,13 +222,39 @@ def test_a_mute_outlives_a_worker_and_the_log_of_commands_is_caught_up(tmp_path:
     stage.run()
     assert decode_watermark(stage.tables()[b"watermark"], "").version == VERSION_WITH_MUTES
     stage.commands = ScriptedCommands([])
-    stage.publish(messages_of(_AMIDST))
+    stage.publish(messages_of([*_AMIDST, *_AFTER]))
     stage.run()
     seen = [json.loads(text)["data"] for text in stage.published()[0]]
-    assert seen
+    assert [data["state"] for data in seen] == ["opened", "resolved"]
     assert all(data["muted"] for data in seen)
     record_ = msgspec.json.decode(stage.tables()[MUTES_KEY])
     assert [one["mute"]["id"] for one in record_["applied"]] == ["m"]
+
+
+@pytest.mark.parametrize(("begins", "interval_s"), [(12, 0.0), (15, 30.0)])
+def test_an_alert_that_is_open_is_told_of_once_wherever_the_process_dies(
+    tmp_path: Path, begins: int, interval_s: float
+) -> None:
+    """A record a round, every other none that is a tick; the mute is heard of while the alert is
+    open, and the process dies at each of the polls about then."""
+    ticks = messages_of(_BEFORE)
+    for message in messages_of([*_AMIDST, *_AFTER]):
+        ticks += [message, Message(b"key", b"no tick")]
+    for death in range(begins, begins + 6):
+        script = [(begins, given_(0, Mute(id="m", series="*")))]
+        stage = Stage(
+            tmp_path / f"{death}",
+            interval_s=interval_s,
+            commit_interval_s=0.0,
+            commands=ScriptedCommands(script),
+        )
+        stage.directory.mkdir()
+        stage.publish(ticks)
+        stage.run(Trouble("poll", death), sizes=[1])
+        stage.run(sizes=[1])
+        seen = [json.loads(text)["data"] for text in stage.published()[0]]
+        told = [(data["state"], data["muted"]) for data in seen]
+        assert told == [("opened", False), ("updated", True), ("resolved", True)], death
 
 
 def test_where_there_are_no_mutes_nothing_is_kept_of_them(tmp_path: Path) -> None:

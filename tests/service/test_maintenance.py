@@ -231,7 +231,7 @@ def test_a_mute_outlives_a_worker_and_the_log_of_commands_is_caught_up(tmp_path:
     assert [one["mute"]["id"] for one in record_["applied"]] == ["m"]
 
 
-@pytest.mark.parametrize(("begins", "interval_s"), [(12, 0.0), (15, 30.0)])
+@pytest.mark.parametrize(("begins", "interval_s"), [(16, 0.0), (17, 0.0), (16, 30.0)])
 def test_an_alert_that_is_open_is_told_of_once_wherever_the_process_dies(
     tmp_path: Path, begins: int, interval_s: float
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from detector.config import Config
+from detector.config import Config, expected_quiet
 from detector.core.episodes import AlertPolicy
 from detector.core.pipeline import Pipeline
 from detector.core.rehearsal import Forecast, Rules
@@ -49,6 +49,7 @@ def make_stream(config: Config, *, fields: int) -> Stream:
             max_future_s=config.input.max_future_s,
             silence_s=config.window.silence_s,
             forget_after_s=config.limits.forget_after_s,
+            expected=expected_quiet(config),
         )
     )
 

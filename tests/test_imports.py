@@ -72,7 +72,7 @@ CONFINED = {
     "marshal": (),
 }  # fmt: skip
 
-CORE_LIBRARIES = {"numpy", "msgspec"}
+CORE_LIBRARIES = {"numpy", "msgspec", "cronsim"}
 #: Standard library that would bring the outer world into the core.
 IMPURE = {
     "os", "io", "time", "socket", "threading", "multiprocessing", "subprocess", "asyncio",

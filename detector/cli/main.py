@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         benchmarks,
         daemon,
         evaluation,
+        maintenance,
         models,
         pictures,
         topics,
@@ -75,6 +76,16 @@ def _parser() -> argparse.ArgumentParser:
             )
         return command
 
-    for group in (trials, topics, training, models, evaluation, pictures, benchmarks, daemon):
+    for group in (
+        trials,
+        topics,
+        maintenance,
+        training,
+        models,
+        evaluation,
+        pictures,
+        benchmarks,
+        daemon,
+    ):
         group.add_commands(add)
     return parser

@@ -1,7 +1,12 @@
 """config.yaml and the environment to a frozen Config."""
 
 from detector.config.bridging import BridgeConfig
-from detector.config.checks import architecture_of
+from detector.config.checks import (
+    architecture_of,
+    commands_topic,
+    configured_mutes,
+    expected_quiet,
+)
 from detector.config.reading import (
     environment_without_options,
     load_config,
@@ -21,7 +26,10 @@ __all__ = [
     "Config",
     "Secret",
     "architecture_of",
+    "commands_topic",
+    "configured_mutes",
     "environment_without_options",
+    "expected_quiet",
     "load_config",
     "overlay",
     "parse_config",

@@ -9,7 +9,13 @@ import msgspec
 from detector.config.bridge_checks import check_bridge
 from detector.config.schema import Config
 from detector.config.secret import redacted
+from detector.core.durations import parse_duration
+from detector.core.moments import parse_moment
+from detector.core.mutes import Mute, Schedule, Windows, named
+from detector.core.patterns import Pattern
 from detector.core.period import LONGEST, SHORTEST
+from detector.core.quiet import Expected
+from detector.core.recurring import Recurring
 from detector.errors import ConfigError
 from detector.model.family import Architecture, contradiction
 
@@ -27,6 +33,8 @@ def check_together(config: Config) -> None:
     ):
         check(config)
     check_bridge(config.bridge)
+    configured_mutes(config)
+    expected_quiet(config)
 
 
 def architecture_of(
@@ -41,6 +49,73 @@ def architecture_of(
     return Architecture(
         length=(length or LONGEST) if asked == "auto" else asked, features=width, **options
     )
+
+
+def commands_topic(config: Config) -> str:
+    """What all workers are told stands here."""
+    return config.commands.topic or f"{config.state.topic}-commands"
+
+
+def configured_mutes(config: Config) -> tuple[Mute, ...]:
+    """Each with a name that follows from what it says. Raises ConfigError naming the key."""
+    mutes = []
+    for number, one in enumerate(config.mutes):
+        where = f"mutes[{number}]"
+        if Pattern(one.series).matches_everything and not one.all:
+            raise ConfigError(
+                f"{where}.series: {one.series!r} mutes every series; if that is meant, say so with "
+                "all: true"
+            )
+        if (one.cron is None) != (one.lasts is None):
+            raise ConfigError(f"{where}.cron: goes with lasts")
+        windows = None
+        if one.cron is not None and one.lasts is not None:
+            windows = Windows(
+                cron=one.cron, lasts_s=_lasts(one.lasts, where), time_zone=one.time_zone
+            )
+        elif one.until is None:
+            raise ConfigError(f"{where}.until: or cron and lasts: a mute has an end")
+        mute = Mute(
+            id="",
+            series=one.series,
+            since_ns=_moment(one.since, f"{where}.since"),
+            until_ns=_moment(one.until, f"{where}.until"),
+            windows=windows,
+            reason=one.reason,
+        )
+        try:
+            Schedule.of(mute)
+        except ValueError as error:
+            raise ConfigError(f"{where}: {error}") from None
+        mutes.append(named(mute))
+    return tuple({mute.id: mute for mute in mutes}.values())
+
+
+def expected_quiet(config: Config) -> tuple[Expected, ...]:
+    """Raises ConfigError naming the key."""
+    found = []
+    for number, one in enumerate(config.silence.expected):
+        where = f"silence.expected[{number}]"
+        try:
+            windows = Recurring(one.cron, _lasts(one.lasts, where), one.time_zone)
+        except ValueError as error:
+            raise ConfigError(f"{where}: {error}") from None
+        found.append(Expected(Pattern(one.series), windows))
+    return tuple(found)
+
+
+def _lasts(text: str, where: str) -> int:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ConfigError(f"{where}.lasts: {error}") from None
+
+
+def _moment(text: str | None, where: str) -> int | None:
+    try:
+        return None if text is None else parse_moment(text, "iso8601")
+    except ValueError:
+        raise ConfigError(f"{where}: {text!r:.60} is no time like 2026-11-22T12:30") from None
 
 
 def _numbers(config: Config) -> None:
@@ -99,10 +174,12 @@ def _topics(config: Config) -> None:
         config.alerts.topic,
         config.dead_letters.topic,
         config.state.topic,
+        commands_topic(config),
     ]
-    if len(set(topics)) < 4:
+    if len(set(topics)) < len(topics):
         raise ConfigError(
-            f"alerts.topic: input, alerts, dead letters and state need four topics: {topics}"
+            "alerts.topic: input, alerts, dead letters, state and commands need five topics: "
+            f"{topics}"
         )
     if config.bridge.topic in topics:
         raise ConfigError(f"bridge.topic: {config.bridge.topic} is another topic already")

@@ -17,6 +17,7 @@ from detector.errors import ConfigError
 
 _PATH = re.compile(r" - at `(?:key` in `)?\$(?P<path>[^`]*)`$")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*?)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(?P<name>.*?)`", re.DOTALL)
 _STEP = re.compile(r"\.(?P<name>[A-Za-z_]\w*)|\[(?P<index>\d+)\]|(?P<any>\[\.\.\.\])")
 
 
@@ -36,6 +37,9 @@ def explain(tree: Any, error: Exception) -> ConfigError:
         if where == "features":
             return ConfigError(f"features.{name}: must be an expression like log_return(price)")
         return _unknown(where, str(name), of)
+    missing = _MISSING.match(text)
+    if missing is not None:
+        return ConfigError(f"{where}.{missing['name']}: is missing".removeprefix("."))
     shown = "something else" if is_secret(of) else _shown(value)
     return ConfigError(f"{where or 'the file'}: must be {_wanted(where, of, value)}, is {shown}")
 

@@ -13,6 +13,7 @@ from msgspec import Meta, field
 
 from detector.config.bridging import BridgeConfig
 from detector.config.brokers import EmbeddedConfig, KafkaConfig, TopicsConfig
+from detector.config.maintenance import CommandsConfig, MuteConfig, SilenceConfig
 from detector.config.running import (
     DeliveryConfig,
     HttpConfig,
@@ -300,6 +301,17 @@ class Config(Section, frozen=True):
         Literal["auto", "native", "onnxruntime"],
         about("what scores; auto: native if it was built (with a C compiler), else ONNX Runtime"),
     ] = "auto"
+    mutes: Annotated[
+        tuple[MuteConfig, ...],
+        Meta(max_length=1000),
+        about(
+            "Alerts of these series carry muted: true, at these times; `detector mute` adds others "
+            "while workers run (docs/maintenance.md). For instance\n"
+            "  mutes:\n"
+            '    - {series: "pump-*", since: 2026-11-22T08:00, until: 2026-11-22T12:00}\n'
+            '    - {series: "EUR*", cron: "0 2 * * 0", lasts: 4h, time_zone: Europe/Zurich}'
+        ),
+    ] = ()
     input: InputConfig = field(default_factory=InputConfig)
     window: WindowConfig = field(default_factory=WindowConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -309,6 +321,8 @@ class Config(Section, frozen=True):
     dead_letters: DeadLettersConfig = field(default_factory=DeadLettersConfig)
     delivery: DeliveryConfig = field(default_factory=DeliveryConfig)
     state: StateConfig = field(default_factory=StateConfig)
+    commands: CommandsConfig = field(default_factory=CommandsConfig)
+    silence: SilenceConfig = field(default_factory=SilenceConfig)
     topics: TopicsConfig = field(default_factory=TopicsConfig)
     embedded: EmbeddedConfig = field(default_factory=EmbeddedConfig)
     kafka: KafkaConfig = field(default_factory=KafkaConfig)

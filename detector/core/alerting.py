@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from detector.core.alerts import ANOMALIES, FORGOTTEN, SILENCE, Alert, Severity, State, event_id
+from detector.core.alerts import (
+    ANOMALIES,
+    FORGOTTEN,
+    MUTED,
+    SILENCE,
+    UNMUTED,
+    Alert,
+    Severity,
+    State,
+    event_id,
+)
 from detector.core.episodes import Change, Episodes
 from detector.core.habits import Finding
+from detector.core.mutes import Turn, Turned
 from detector.core.silence import SilenceChange
 from detector.core.stream import Stream
 from detector.core.ticks import Float32, TickBatch
@@ -63,9 +74,17 @@ class Alerting:
         return self._stream.opened.habits.get(kind, self._stream.opened.windows)
 
     def of_silence(
-        self, batch: TickBatch, track: Track, change: SilenceChange, reason: str | None = None
+        self,
+        batch: TickBatch,
+        track: Track,
+        change: SilenceChange,
+        state: State | None = None,
+        reason: str | None = None,
     ) -> Alert:
+        """state: None: what the change says."""
         silent_s = change.silent_ns / 1e9
+        if state is None:
+            state = State.OPENED if change.opened else State.RESOLVED
         return self._alert(
             track,
             batch,
@@ -73,7 +92,7 @@ class Alerting:
             change.slot,
             SILENCE,
             self._stream.silenced,
-            state=State.OPENED if change.opened else State.RESOLVED,
+            state=state,
             severity=Severity.WARNING,
             score=silent_s,
             peak=silent_s,
@@ -83,6 +102,31 @@ class Alerting:
 
     def last_of(self, tick: TickBatch, track: Track, slot: int) -> list[Alert]:
         """What resolves the open alerts of a series that is forgotten after this one tick."""
+        return self._of_open(tick, track, slot, State.RESOLVED, FORGOTTEN)
+
+    def of_turn(
+        self, tick: TickBatch, track: Track, turn: Turn
+    ) -> tuple[list[Turned], list[Alert]]:
+        """Other mutes come into force before this one tick: what began and ended, and what tells
+        it of the open alerts of the series that are concerned."""
+        stream = self._stream
+        mutes, series = stream.mutes, stream.series
+        before = mutes.in_force(turn.partition)
+        turned = mutes.turn(turn, int(tick.offset[0]))
+        alerts = []
+        inside = series.of_partition(turn.partition)
+        for slot in sorted(inside[stream.has_open(inside)].tolist(), key=series.name):
+            name = series.name(slot)
+            muted = mutes.covers(turn.now, name)
+            if muted != mutes.covers(before, name):
+                reason = MUTED if muted else UNMUTED
+                alerts += self._of_open(tick, track, slot, State.UPDATED, reason)
+        return turned, alerts
+
+    def _of_open(
+        self, tick: TickBatch, track: Track, slot: int, state: State, reason: str
+    ) -> list[Alert]:
+        """The same of each open alert of a series."""
         stream, alerts = self._stream, []
         thresholds = {track.policy.kind: track.policy.threshold, **track.habits.thresholds}
         for kind, threshold in thresholds.items():
@@ -98,20 +142,21 @@ class Alerting:
                         slot,
                         kind,
                         episodes,
-                        state=State.RESOLVED,
+                        state=state,
                         severity=Severity(severity),
                         score=None,
                         peak=float(episodes.state["peak"][slot]),
                         threshold=threshold,
-                        reason=FORGOTTEN,
+                        reason=reason,
                     )
                 )
+        stream.silence.state.reserve(slot + 1)
         if stream.silence.state["silent"][slot]:
             now_ns = stream.event_ns(int(tick.partition[0]))
             assert now_ns is not None
             silent_ns = now_ns - int(stream.silence.state["heard_ns"][slot])
             change = SilenceChange(slot, 0, False, silent_ns)
-            alerts.append(self.of_silence(tick, track, change, reason=FORGOTTEN))
+            alerts.append(self.of_silence(tick, track, change, state, reason))
         return alerts
 
     def _alert(
@@ -168,4 +213,5 @@ class Alerting:
             fault=track.likely_fault(why.observed) if looks_like_one else None,
             reason=reason,
             views=why.views,
+            muted=self._stream.mutes.muted(where[0], series),
         )

@@ -21,6 +21,8 @@ NEW_NORMAL = "new_normal"
 ANOMALIES = frozenset({RECONSTRUCTION, PREDICTION})
 #: Why an alert resolved, where no window or tick of its series said so.
 FORGOTTEN = "forgotten"
+#: Why one that stays open is told of again.
+MUTED, UNMUTED = "muted", "unmuted"
 
 
 class Severity(IntEnum):
@@ -31,11 +33,13 @@ class Severity(IntEnum):
 
 
 class State(IntEnum):
-    """What an alert says of its episode: it begins, turns critical, ends."""
+    """What an alert says of its episode: it begins, turns critical, ends; goes on, muted or not
+    muted any more."""
 
     OPENED = 0
     ESCALATED = 1
     RESOLVED = 2
+    UPDATED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +58,10 @@ class Alert:
     features' own units; contribution sums to 1. Without a window they are empty.
 
     id names this event, alert_id the whole episode (the id of its opening). score: None where no
-    window brought it about. reason: FORGOTTEN, else None. fault: where the model has a classifier,
-    of windows above the threshold. received_ms: -1: unknown. views: the evidence of each by itself,
-    empty where the model has none.
+    window brought it about. reason: FORGOTTEN, MUTED, UNMUTED, else None. fault: where the model
+    has a classifier, of windows above the threshold. received_ms: -1: unknown. views: the evidence
+    of each by itself, empty where the model has none. muted: a mute is in force for the series: not
+    to be shown.
     """
 
     id: str
@@ -82,6 +87,7 @@ class Alert:
     fault: LikelyFault | None = None
     reason: str | None = None
     views: Mapping[str, float] = field(default_factory=dict)
+    muted: bool = False
 
 
 def event_id(topic: str, partition: int, offset: int, index: int, series: str, kind: str) -> bytes:

@@ -73,6 +73,7 @@ def encode_alert(alert: Alert, *, source: str, detected_ns: int) -> bytes:
                 "index": alert.index,
             },
             "model_version": alert.model_version,
+            "muted": alert.muted,
         },
     }
     if alert.reason is not None:
@@ -124,6 +125,7 @@ def _event(event: dict[str, Any]) -> AlertEvent:
         fault=None if fault is None else LikelyFault(fault["kind"], float(fault["probability"])),
         reason=data.get("reason"),
         views={str(name): float(e) for name, e in data.get("views", {}).items()},
+        muted=bool(data.get("muted", False)),
     )
     return AlertEvent(alert, str(event["source"]), parse_moment(data["detected_time"], "iso8601"))
 

@@ -19,7 +19,9 @@ from detector.core.alerting import Alerting
 from detector.core.alerts import Alert
 from detector.core.episodes import Change
 from detector.core.habits import OpenAlerts
+from detector.core.mutes import Turn, Turned
 from detector.core.readings import Reading
+from detector.core.refusals import rejects
 from detector.core.scores import Acquaintance
 from detector.core.series import NO_SLOT
 from detector.core.slots import SlotColumns
@@ -63,6 +65,7 @@ class BatchResult:
     new_normals: incidents that have become the new normal of their series
     windows: those that were scored
     beside: of each track beside the primary
+    turned: mutes that began or ended
     """
 
     outcome: NDArray[np.uint8]
@@ -77,6 +80,7 @@ class BatchResult:
     new_normals: int
     windows: tuple[ScoredWindows, ...]
     beside: tuple[Verdict, ...]
+    turned: tuple[Turned, ...] = ()
 
     def counts(self) -> dict[Outcome, int]:
         """Ticks by outcome; the values add up to n."""
@@ -126,12 +130,16 @@ class Pipeline:
         readings = [track.read(batch.values) for track in tracks]
         screened = self.stream.screen(batch, readings[0].usable)
         borders = self.stream.borders(batch, screened)
-        if not borders:
+        turns = self.stream.turns(batch, screened)
+        if not borders and not turns:
             return self._advance(batch, screened, readings)
-        ends = [*(border + 1 for border in borders), len(batch)]
+        cuts = {len(batch), *(border + 1 for border in borders), *(turn.row for turn in turns)}
+        ends = sorted(cuts - {0})
         parts = []
         for begin, end in zip([0, *ends[:-1]], ends, strict=True):
             rows = slice(begin, end)
+            if turns and turns[0].row == begin:
+                parts.append(self._turn(batch.part(slice(begin, begin + 1)), turns.pop(0)))
             parts.append(
                 self._advance(
                     batch.part(rows), screened.part(rows), [r.part(rows) for r in readings]
@@ -160,7 +168,9 @@ class Pipeline:
             self._verdict(one, arrivals, reading, batch)
             for one, reading in zip(self._beside, readings[1:], strict=True)
         ]
-        rejects = self._rejects(batch, arrivals)
+        refused = rejects(
+            batch, arrivals, self.stream.policy, late_is_rejected=self._late_is_rejected
+        )
         windows = judged.scored_windows()
         changed = accepted.slot[accepted.first]  # ascending
         if arrivals.silences:
@@ -175,7 +185,7 @@ class Pipeline:
             outcome=outcome,
             score=score,
             alerts=[alert for _, alert in alerts],
-            rejects=rejects,
+            rejects=refused,
             gaps=accepted.gaps,
             changed=changed,
             forgotten=(),
@@ -223,6 +233,38 @@ class Pipeline:
                 )
                 for verdicts in zip(*(p.beside for p in parts), strict=True)
             ),
+            turned=tuple(one for p in parts for one in p.turned),
+        )
+
+    # -- mutes that begin and end
+
+    def _turn(self, tick: TickBatch, turn: Turn) -> BatchResult:
+        turned, alerts = self._alerting.of_turn(tick, self.primary, turn)
+        return self._without_ticks(alerts, turned=tuple(turned))
+
+    def _without_ticks(
+        self,
+        alerts: list[Alert],
+        *,
+        forgotten: tuple[Forgotten, ...] = (),
+        turned: tuple[Turned, ...] = (),
+    ) -> BatchResult:
+        """What happens between two ticks."""
+        nothing = np.empty(0, np.uint8)
+        return BatchResult(
+            outcome=nothing,
+            score=np.empty(0),
+            alerts=alerts,
+            rejects=[],
+            gaps=0,
+            changed=np.empty(0, np.int64),
+            forgotten=forgotten,
+            above=0,
+            not_finite=0,
+            new_normals=0,
+            windows=(),
+            beside=tuple(Verdict(nothing, np.empty(0), []) for _ in self._beside),
+            turned=turned,
         )
 
     # -- series that leave
@@ -235,21 +277,7 @@ class Pipeline:
             forgotten.append(Forgotten(slot, partition, self.stream.series.name(slot)))
             alerts += self._alerting.last_of(tick, self.primary, slot)
         self._clear(np.array(slots, np.int64))
-        nothing = np.empty(0, np.int64)
-        return BatchResult(
-            outcome=np.empty(0, np.uint8),
-            score=np.empty(0),
-            alerts=alerts,
-            rejects=[],
-            gaps=0,
-            changed=nothing,
-            forgotten=tuple(forgotten),
-            above=0,
-            not_finite=0,
-            new_normals=0,
-            windows=(),
-            beside=tuple(Verdict(np.empty(0, np.uint8), np.empty(0), []) for _ in self._beside),
-        )
+        return self._without_ticks(alerts, forgotten=tuple(forgotten))
 
     def _clear(self, slots: Int64) -> None:
         self.stream.forget(slots)
@@ -262,37 +290,6 @@ class Pipeline:
         for one in self._beside:
             for columns in one.opened.states():
                 columns.clear(slots)
-
-    def _rejects(self, batch: TickBatch, arrivals: Arrivals) -> list[Reject]:
-        refused = dict(arrivals.refused)
-        if self._late_is_rejected:
-            refused |= dict.fromkeys(
-                np.flatnonzero(arrivals.outcome == Outcome.LATE).tolist(), "late"
-            )
-        return [
-            Reject(
-                int(batch.partition[row]),
-                int(batch.offset[row]),
-                int(batch.index[row]),
-                reason,
-                self._why(reason),
-            )
-            for row, reason in refused.items()
-            if arrivals.held is None or not arrivals.held[row]
-        ]
-
-    def _why(self, reason: str) -> str:
-        policy = self.stream.policy
-        if reason == "series_limit":
-            return f"more than limits.max_series = {policy.max_series} series"
-        if reason == "far_future":
-            return (
-                f"more than input.max_future_s = {policy.max_future_s:g} past the broker's "
-                "timestamp of its record"
-            )
-        if reason == "late":
-            return "older than the newest tick of its series"
-        return "a field, or a feature made of it, is not finite"
 
     # -- what people watch
 

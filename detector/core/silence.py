@@ -1,14 +1,16 @@
 """Series that fall silent: not heard while the clock of their partition moved on by more than
-silence_s. So a replay finds the same silences at the same ticks."""
+silence_s, outside of the times at which that is expected. So a replay finds the same silences at
+the same ticks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from detector.core.clock import NEVER_NS, PartitionClock
+from detector.core.quiet import Expected, Quiet
 from detector.core.series import NO_SLOT
 from detector.core.slots import SlotColumns
 from detector.core.ticks import Bool, Int64
@@ -43,11 +45,24 @@ class TimedTicks:
 
 
 class SilenceWatch:
-    """Remembers when each series was heard. silence_s None: only that."""
+    """Remembers when each series was heard. silence_s None: only that. expected: when its series
+    may be silent; name: of a slot."""
 
-    def __init__(self, *, silence_s: float | None) -> None:
+    def __init__(
+        self,
+        *,
+        silence_s: float | None,
+        expected: Sequence[Expected] = (),
+        name: Callable[[int], str] = str,
+    ) -> None:
+        self._quiet = Quiet(expected, name) if expected else None
         self._limit_ns = None if silence_s is None else round(min(silence_s * 1e9, 4e18))
         self.state = SlotColumns({"heard_ns": ((), np.int64), "silent": ((), np.bool_)})
+
+    @property
+    def looked_up(self) -> tuple[SlotColumns, ...]:
+        """What is not kept, but belongs to a series."""
+        return () if self._quiet is None else (self._quiet.state,)
 
     def update(
         self,
@@ -70,7 +85,7 @@ class SilenceWatch:
             first_ns = int(ticks.event_ns[0]) if before_ns is None else before_ns
             if now_ns - min(clock.oldest_awake_ns, first_ns) > limit_ns:
                 inside = all_slots()
-                due = inside[silent[inside] | (heard[inside] < max(now_ns - limit_ns, NEVER_NS))]
+                due = inside[silent[inside] | (heard[inside] < self._first_ns(inside, now_ns))]
                 for one in due.tolist():
                     own = np.flatnonzero(ticks.slot == one)
                     changes += self._follow(one, own, ticks, limit_ns)
@@ -88,6 +103,19 @@ class SilenceWatch:
         heard[slot] = ticks.event_ns[mine]
         return changes
 
+    def _first_ns(self, inside: Int64, now_ns: int) -> Int64 | int:
+        """Those heard before are silent now: (k,) of each slot, or of all."""
+        assert self._limit_ns is not None
+        if self._quiet is None:
+            return max(now_ns - self._limit_ns, NEVER_NS)
+        return self._quiet.first_ns(inside, now_ns, self._limit_ns)
+
+    def _last_ns(self, slot: int, heard_ns: int, limit_ns: int) -> int:
+        """The last moment at which a series heard then is not silent yet."""
+        if self._quiet is None:
+            return heard_ns + limit_ns
+        return self._quiet.of(slot).last_ns(heard_ns, limit_ns)
+
     def _follow(
         self, slot: int, own: Int64, ticks: TimedTicks, limit_ns: int
     ) -> list[SilenceChange]:
@@ -97,7 +125,7 @@ class SilenceWatch:
         changes: list[SilenceChange] = []
         for at in [*own.tolist(), len(event)]:
             if not silent[slot]:
-                until_ns = min(int(heard[slot]) + limit_ns, _LAST_NS)
+                until_ns = min(self._last_ns(slot, int(heard[slot]), limit_ns), _LAST_NS)
                 begins = int(np.searchsorted(event, until_ns, side="right"))
                 if begins < at:
                     silent[slot] = True

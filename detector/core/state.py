@@ -9,7 +9,8 @@ A record is a fixed little-endian struct, one a series:
     body             window, previous tick, alert counters: meaningful to one model only
 
 A record of another fingerprint gives its head alone, and the series warms up again. The
-watermark, one record a partition, is JSON, for people too.
+watermark, one record a partition, is JSON, for people too; so are the mutes of a partition, where
+there are any (mutes.py).
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ from detector.core.ticks import Int64
 from detector.errors import StateError
 
 VERSION = 2
+#: Of the watermark of a partition that has mutes: a program that knows none must not go on there.
+VERSION_WITH_MUTES = 3
 WATERMARK_KEY = b"watermark"
+MUTES_KEY = b"mutes"
 _SERIES_PREFIX = b"series:"
 #: What outlives a change of the model, with its type: a contract, whatever the pipeline does.
 _HEAD: tuple[tuple[str, str, tuple[int, ...]], ...] = (
@@ -105,6 +109,7 @@ class SavedPartition:
     foreign: series whose record another model wrote; fewer columns, so a state of its own
     ticks_lost: all are taken as foreign, as ticks after them are missing
     heads: the beginning of every record, by series
+    mutes: of the partition, as they are kept; None: there were none
     """
 
     same: PipelineState
@@ -113,6 +118,7 @@ class SavedPartition:
     foreign_as_of: Int64
     ticks_lost: bool
     heads: Mapping[str, bytes]
+    mutes: bytes | None = None
 
     def __len__(self) -> int:
         return len(self.same.series) + len(self.foreign.series)
@@ -122,15 +128,21 @@ def series_key(name: str) -> bytes:
     return _SERIES_PREFIX + name.encode()
 
 
+def series_of_key(key: bytes) -> str | None:
+    """The inverse; None where it is the key of something else."""
+    return key.removeprefix(_SERIES_PREFIX).decode() if key.startswith(_SERIES_PREFIX) else None
+
+
 def decode_watermark(value: bytes, where: str) -> Watermark:
     """Raises StateError if it is damaged or written by a newer program."""
     try:
         head = msgspec.json.decode(value)
         version = head["version"] if isinstance(head, dict) else None
-        if isinstance(version, int) and version > VERSION:
+        if isinstance(version, int) and version > VERSION_WITH_MUTES:
             raise StateError(
                 f"{where}: the state was written by a newer program (version {version}, this one "
-                f"reads {VERSION}); run the newer program, or start over: detector state reset"
+                f"reads {VERSION_WITH_MUTES}); run the newer program, or start over: detector "
+                "state reset"
             )
         return msgspec.json.decode(value, type=Watermark)
     except (msgspec.DecodeError, KeyError, UnicodeDecodeError, RecursionError) as error:
@@ -191,7 +203,7 @@ class StateCodec:
         same: list[tuple[str, bytes]] = []
         foreign: list[tuple[str, bytes]] = []
         for key, value in table.items():
-            if key == WATERMARK_KEY:
+            if key in (WATERMARK_KEY, MUTES_KEY):
                 continue
             name = _series_name(key, where)
             if not value or value[0] > VERSION:
@@ -228,6 +240,7 @@ class StateCodec:
             head_as_of,
             heads_only,
             {name: value[: self._fixed.itemsize] for name, value in (*same, *foreign)},
+            table.get(MUTES_KEY),
         )
 
     def _of_this_version(self, value: bytes) -> bytes:

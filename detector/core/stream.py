@@ -18,6 +18,8 @@ from detector.core.episodes import Episodes
 from detector.core.forgetting import Forgetting
 from detector.core.habits import OpenAlerts
 from detector.core.intake import Accepted, Intake
+from detector.core.mutes import Mutes, Turn
+from detector.core.quiet import Expected
 from detector.core.series import NO_SLOT, SeriesTable
 from detector.core.silence import SilenceChange, SilenceWatch, TimedTicks
 from detector.core.slots import SlotColumns
@@ -37,7 +39,8 @@ _REASONS = ("", "not_finite", "far_future")
 
 @dataclass(frozen=True, slots=True)
 class StreamPolicy:
-    """fields: raw values of a tick. The others as config.yaml says; None: no limit, or never."""
+    """fields: raw values of a tick. The others as config.yaml says; None: no limit, or never.
+    expected: when silence is."""
 
     fields: int
     max_series: int
@@ -45,6 +48,7 @@ class StreamPolicy:
     max_future_s: float | None = None
     silence_s: float | None = None
     forget_after_s: float | None = None
+    expected: tuple[Expected, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,10 @@ class Stream:
         self.policy = policy
         self.series = SeriesTable(max_series=policy.max_series)
         self.intake = Intake(fields=policy.fields, max_gap_s=policy.max_gap_s)
-        self.silence = SilenceWatch(silence_s=policy.silence_s)
+        self.silence = SilenceWatch(
+            silence_s=policy.silence_s, expected=policy.expected, name=self.series.name
+        )
+        self.mutes = Mutes()
         self.opened = OpenAlerts()
         #: The open alerts of kind silence; silence.state tells which are.
         self.silenced = Episodes()
@@ -114,6 +121,13 @@ class Stream:
             clock = self._clocks.get(partition) or PartitionClock()
             found += rows[self._forgetting.borders(clock, batch.time_ns[rows])].tolist()
         return sorted(found)
+
+    def turns(self, batch: TickBatch, screened: Screened) -> list[Turn]:
+        """Before which rows of the batch other mutes come into force."""
+        if self.mutes.nothing:
+            return []
+        clocks = {int(one): self.event_ns(int(one)) for one in np.unique(batch.partition)}
+        return self.mutes.turns(batch, screened.usable(), clocks)
 
     def accept(self, batch: TickBatch, screened: Screened) -> Arrivals:
         """Apply the rules to a batch in which nobody has to be forgotten before its last tick.
@@ -190,10 +204,18 @@ class Stream:
         gone = self.series.release(partition)
         self._clear(gone)
         self._clocks.pop(partition, None)
+        self.mutes.drop(partition)
         return gone
 
+    def has_open(self, slots: Int64) -> Bool:
+        """(k,) whether an alert of each is open."""
+        found = self.silence.state.rows(slots, "silent").astype(np.bool_)
+        for episodes in (self.opened.windows, *self.opened.habits.values()):
+            found |= episodes.state.rows(slots, "severity") > 0
+        return found
+
     def _clear(self, slots: Int64) -> None:
-        for columns in (*self._states(), self._as_of):
+        for columns in (*self._states(), *self.silence.looked_up, self._as_of):
             columns.clear(slots)
 
     def _states(self) -> tuple[SlotColumns, ...]:

@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from detector.build import deployed_threshold, expected_alerts, make_pipeline, tick_format
-from detector.config import Config, supervision
+from detector.config import Config, configured_mutes, supervision
 from detector.core.codec import Codec
+from detector.core.mutes import Mute
 from detector.core.pipeline import Pipeline
 from detector.core.state import Deployment
 from detector.model.directory import Artifact
 from detector.service.checkpoint import Checkpoints
+from detector.service.commands import Commands, CommandThread, NoCommands
 from detector.service.commit import CommitPolicy, Commits
 from detector.service.health import Health, HealthPolicy
 from detector.service.logs import event
 from detector.service.loop import Loop, PollPolicy
+from detector.service.maintenance import Maintenance
 from detector.service.metrics import Metrics
 from detector.service.partitions import Partitions
 from detector.service.recovery import Recovery, RecoveryPolicy
@@ -42,6 +45,7 @@ class Policies:
     recovery: RecoveryPolicy
     state_interval_s: float
     supervision: Supervision
+    mutes: tuple[Mute, ...] = ()
 
 
 def policies(config: Config) -> Policies:
@@ -69,6 +73,7 @@ def policies(config: Config) -> Policies:
         ),
         state_interval_s=config.state.interval_ms / 1000,
         supervision=Supervision(*supervision()),
+        mutes=configured_mutes(config),
     )
 
 
@@ -88,13 +93,15 @@ def make_daemon(
     codec = Codec(tick_format(config), artifact.features.fields)
     if codec.slow_because:
         event(f"JSON is decoded slowly: {codec.slow_because}", level=logging.WARNING)
+    names = topics(config)
     return assemble(
-        broker.worker(topics(config)),
+        broker.worker(names),
         codec,
         pipeline,
         metrics,
         policies(config),
         broker=broker.describe(),
+        commands=CommandThread(lambda: broker.reader(names.commands, from_beginning=True)),
     )
 
 
@@ -106,6 +113,7 @@ def assemble(
     told: Policies,
     *,
     broker: str = "",
+    commands: Commands | None = None,
     wall_s: Callable[[], float] = time.time,
     monotonic_s: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -145,6 +153,16 @@ def assemble(
         partitions=partitions,
         checkpoints=checkpoints,
         commits=commits,
+        maintenance=Maintenance(
+            commands or NoCommands(),
+            told.mutes,
+            pipeline,
+            partitions,
+            commits,
+            metrics,
+            where=told.recovery.state_topic,
+            monotonic_s=monotonic_s,
+        ),
         recovery=Recovery(
             worker, partitions, checkpoints.codec, told.recovery, monotonic_s=monotonic_s
         ),

@@ -16,7 +16,7 @@ of this is left: every partition is restored.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,9 @@ import numpy as np
 from detector.core.pipeline import BatchResult, Pipeline
 from detector.core.records import Message
 from detector.core.state import (
+    MUTES_KEY,
     VERSION,
+    VERSION_WITH_MUTES,
     WATERMARK_KEY,
     Deployment,
     SavedPartition,
@@ -133,7 +135,8 @@ class Checkpoints:
             self._since[changed[of == number]] = self._partitions[number].boundary
 
     def dirty(self) -> bool:
-        return bool((self._since != _CLEAN).any()) or any(p.forgotten for p in self._partitions)
+        waiting = any(p.forgotten or p.mutes_changed for p in self._partitions)
+        return waiting or bool((self._since != _CLEAN).any())
 
     # -- transactions
 
@@ -157,7 +160,8 @@ class Checkpoints:
         self._bound(due, changed, np.isin(of, list(flushed)))
         slots, slots_of = changed[due], of[due]
         state = self._pipeline.snapshot(slots)
-        moved = sorted({*moving, *np.unique(slots_of).tolist(), *(p.number for p in deleted)})
+        also = {p.number for p in self._partitions if p.forgotten or p.mutes_changed} - exclude
+        moved = sorted({*moving, *np.unique(slots_of).tolist(), *also})
         target = {number: moving.get(number, self._partitions[number].written) for number in moved}
         as_of = np.empty(len(slots), np.int64)
         for number in moved:
@@ -185,6 +189,7 @@ class Checkpoints:
             for partition in deleted
             for name in sorted(partition.forgotten)
         ]
+        messages += self._mutes(rewritten, target)
         self._since[slots] = _CLEAN
         for partition in rewritten:
             partition.windowless.clear()
@@ -209,6 +214,16 @@ class Checkpoints:
                 checkpoint.positions[number], needed_from=checkpoint.needed_from[number]
             )
 
+    def _mutes(self, partitions: Iterable[Partition], target: Mapping[int, int]) -> list[Message]:
+        """What is to be kept of the mutes of each that is moved."""
+        mutes, messages = self._pipeline.stream.mutes, []
+        for partition in partitions:
+            number = partition.number
+            if mutes.settle(number, target[number]) or partition.mutes_changed:
+                partition.mutes_changed = False
+                messages.append(Message(MUTES_KEY, mutes.encode(number), partition=number))
+        return messages
+
     def _bound(self, due: Bool, changed: Int64, flushed: Bool) -> None:
         """Leave the newest changes for the next transaction where there are too many."""
         wanted = np.flatnonzero(due & ~flushed)
@@ -218,7 +233,7 @@ class Checkpoints:
 
     def _mark(self, number: int, target: int, needed: int, identity: str) -> Watermark:
         return Watermark(
-            version=VERSION,
+            version=VERSION_WITH_MUTES if self._pipeline.stream.mutes.kept(number) else VERSION,
             committed=target,
             needed_from=needed,
             event_ns=self._pipeline.event_ns(number)

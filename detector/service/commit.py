@@ -18,6 +18,7 @@ from typing import Any
 from detector.core.alerts import Alert
 from detector.core.cloudevents import CONTENT_TYPE, encode_alert
 from detector.core.dead_letters import dead_letters
+from detector.core.mutes import Turned
 from detector.core.pipeline import BatchResult
 from detector.core.records import Message, RecordBlock
 from detector.core.ticks import Float64, Outcome, Reject
@@ -67,6 +68,7 @@ class Work:
     above: int = 0
     not_finite: int = 0
     new_normals: int = 0
+    turned: list[Turned] = field(default_factory=list)
     replayed: int = 0
     lost: int = 0
 
@@ -130,6 +132,7 @@ class Commits:
         work.above += result.above
         work.not_finite += result.not_finite
         work.new_normals += result.new_normals
+        work.turned += result.turned
         undecoded = list(refused)
         work.counts[Outcome.REJECTED] += sum(reject.ticks for reject in undecoded)
         rejects = undecoded + result.rejects
@@ -352,6 +355,15 @@ class Commits:
             ticks=work.counts.total(), windows=work.counts[Outcome.SCORED], took_s=work.pipeline_s
         )
         self._recent.committed(work.alerts, committed_s)
+        for one in work.turned:
+            event(
+                f"mute {'began' if one.began else 'ended'}",
+                mute=one.mute.id,
+                series=one.mute.series,
+                partition=one.partition,
+                offset=one.offset,
+                **_known({"reason": one.mute.reason or None, "by": one.mute.by or None}),
+            )
         for alert in work.alerts:
             fields: dict[str, object] = {
                 "series": alert.series,
@@ -359,6 +371,7 @@ class Commits:
                 "severity": alert.severity.name.lower(),
                 "score": None if alert.score is None else round(alert.score, 3),
                 "reason": alert.reason,
+                "muted": alert.muted or None,
                 "alert_id": alert.alert_id,
             }
             event(f"alert {alert.state.name.lower()}", **_known(fields))

@@ -173,6 +173,7 @@ class Health:
         metrics.active_series.set(pipeline.active_series())
         metrics.warming_series.set(pipeline.warming_series())
         metrics.open_alerts.set(pipeline.open_alerts())
+        metrics.mutes_in_force.set(pipeline.stream.mutes.count())
         if now_s - self._acquainted_s >= _ACQUAINTED_EVERY_S:
             self._acquainted_s = now_s
             self.acquaintance = pipeline.acquaintance()

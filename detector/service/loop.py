@@ -27,6 +27,7 @@ from detector.service.checkpoint import Checkpoints, Restored
 from detector.service.commit import Commits
 from detector.service.health import Health
 from detector.service.logs import event
+from detector.service.maintenance import Maintenance
 from detector.service.metrics import Metrics
 from detector.service.partitions import Partitions, Phase
 from detector.service.recovery import Recovered, Recovery
@@ -73,6 +74,7 @@ class Loop:
         checkpoints: Checkpoints,
         commits: Commits,
         recovery: Recovery,
+        maintenance: Maintenance,
         health: Health,
         viewing: Viewing,
         metrics: Metrics,
@@ -84,6 +86,7 @@ class Loop:
         self._partitions, self._checkpoints, self._commits = partitions, checkpoints, commits
         self._recovery, self.health, self.metrics = recovery, health, metrics
         self.viewing = viewing
+        self._maintenance = maintenance
         self._policy, self._monotonic_s, self._sleep = policy, monotonic_s, sleep
         self._asked = min(policy.max_records, _SMALL_POLL)
         self._opened = self._stopping = False
@@ -118,6 +121,7 @@ class Loop:
         watchdog.start()
         try:
             self._worker.open(self._release)
+            self._maintenance.open()
             self._opened = True
             try:
                 while not self._stopping:
@@ -128,6 +132,7 @@ class Loop:
             finally:
                 self.health.stopped()
                 self._recovery.close()
+                self._maintenance.close()
                 self._worker.close()
         finally:
             watchdog.stop()
@@ -171,9 +176,11 @@ class Loop:
         more = records >= asked
         self._asked = self._next_asked(more=more)
         self._follow_changes()
+        self._maintenance.step()
         self._process([b for b in blocks if b.partition in self._partitions])
-        for recovered in self._recovery.step():
-            self._begin(recovered)
+        if self._maintenance.known:
+            for recovered in self._recovery.step():
+                self._begin(recovered)
         self._end_replays()
         worked_s = self._monotonic_s() - began_s
         if self._commits.step(more=more):
@@ -254,6 +261,7 @@ class Loop:
             restored = self._checkpoints.restore(partition, found.saved)
         if found.event_ns is not None:
             self._pipeline.set_event_ns(partition.number, found.event_ns)
+        self._maintenance.restore(found)
         self.viewing.restored(partition.number)
         replays = found.position < found.committed
         partition.phase = Phase.REPLAYING if replays else Phase.RUNNING
@@ -309,8 +317,10 @@ class Loop:
             if len(old):
                 self._replay(old)
             if len(rest):
-                # From the first new tick on the restored state is where it was.
-                partition.phase = Phase.RUNNING
+                if partition.phase is not Phase.RUNNING:
+                    # From the first new tick on the restored state is where it was.
+                    partition.phase = Phase.RUNNING
+                    self._maintenance.sync(partition)
                 new.append(rest)
         if blocks:
             self.health.moved()

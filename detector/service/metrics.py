@@ -140,6 +140,11 @@ class Metrics:
         self.rejected = counter("ticks_rejected_total", "Ticks rejected, by reason", "reason")
         self.windows = counter("windows_scored_total", "Windows scored")
         self.alerts = counter("alerts_total", "Alert events committed", "kind", "severity", "state")
+        self.muted_alerts = counter("muted_alerts_total", "Alert events committed as muted")
+        self.mutes_in_force = gauge("mutes_in_force", "Mutes in force in a partition held")
+        self.commands_refused = counter(
+            "commands_refused_total", "Records of the commands topic that cannot be used: left out"
+        )
         self.dead_letters = counter("dead_letters_total", "Dead letters committed")
         self.above = counter("windows_above_threshold_total", "Windows above the threshold")
         self.not_finite = counter(
@@ -265,7 +270,7 @@ class Metrics:
             for state in State:
                 self.alerts.labels(alert_kind, severity.name.lower(), state.name.lower())
         for kind in (SILENCE, MODEL_DRIFT, NEW_NORMAL):
-            for state in (State.OPENED, State.RESOLVED):
+            for state in (State.OPENED, State.RESOLVED, State.UPDATED):
                 self.alerts.labels(kind, Severity.WARNING.name.lower(), state.name.lower())
         for of in ("asked", "deployed"):
             self.budget.labels(of)
@@ -296,6 +301,7 @@ class Metrics:
             self.alerts.labels(
                 alert.kind, alert.severity.name.lower(), alert.state.name.lower()
             ).inc()
+            self.muted_alerts.inc(alert.muted)
             if alert.received_ms >= 0:  # else the broker does not say when the tick came
                 self.tick_to_alert.observe(max(0.0, committed_s - alert.received_ms / 1000))
 

@@ -32,6 +32,7 @@ class Partition:
     is under way.
     windowless: state to write again without its windows, as ticks that follow it are missing.
     forgotten: series whose saved state is to be deleted.
+    mutes_changed: other mutes are to be saved.
     standing: where it stood when it was last asked for, while it is restored.
     lag: records not yet read; None: not known yet.
     """
@@ -43,6 +44,7 @@ class Partition:
     boundaries: deque[tuple[int, int | None]] = field(default_factory=deque)
     windowless: list[Message] = field(default_factory=list)
     forgotten: set[str] = field(default_factory=set)
+    mutes_changed: bool = False
     standing: Standing | None = None
     lag: int | None = None
 
@@ -50,6 +52,11 @@ class Partition:
     def boundary(self) -> int:
         """The offset of the last commit begun: where a change since then is to be found."""
         return self.boundaries[-1][0]
+
+    @property
+    def position(self) -> int:
+        """The offset of the next tick that is processed anew."""
+        return max(self.written, self.boundary, self.pending or 0)
 
     def clock_at(self, offset: int) -> int | None:
         """What the partition's clock showed at one of the boundaries."""

@@ -37,12 +37,13 @@ class Outbox:
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The names a worker needs."""
+    """The names a worker needs. commands: what all workers are told; compacted, one partition."""
 
     ticks: str
     alerts: str
     dead_letters: str
     state: str
+    commands: str = "commands"
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +249,9 @@ class Broker(Protocol):
     def progress(self, topics: Topics) -> dict[int, Standing]:
         """Where the group stands in every partition of the ticks topic; asked from beside it, while
         workers run. Without the partitions that nobody knows of, or that are not settled."""
+
+    def saved(self, topics: Topics) -> dict[int, dict[bytes, bytes]]:
+        """The saved state of every partition, by key; looked at from beside, while workers run."""
 
     def worker(self, topics: Topics) -> Worker: ...
 

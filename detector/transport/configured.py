@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detector.config import Config
+from detector.config import Config, commands_topic
 from detector.core.state import Deployment
 from detector.transport.broker import Broker, Topics
 
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 def topics(config: Config) -> Topics:
     return Topics(
-        config.input.topic, config.alerts.topic, config.dead_letters.topic, config.state.topic
+        ticks=config.input.topic,
+        alerts=config.alerts.topic,
+        dead_letters=config.dead_letters.topic,
+        state=config.state.topic,
+        commands=commands_topic(config),
     )
 
 

@@ -136,7 +136,7 @@ def test_check_tells_what_is_well_and_what_the_daemon_will_create(
     assert configuration == "configuration: ok"
     assert "model: ok" in model_line
     assert "threshold 1.0000" in model_line
-    will_create = "; will create ticks, alerts, dead-letters"
+    will_create = "; will create ticks, alerts, dead-letters, detector-state-commands"
     assert broker == f"broker: ok (embedded broker broker.sqlite{will_create})"
     assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"], "a check creates nothing"
     with RunningDaemon(config, model, cwd=tmp_path) as daemon:

@@ -156,7 +156,7 @@ def test_the_links_kubernetes_sets_for_a_service_named_detector_are_no_options()
         ({"threshold": {"method": "fixed", "value": math.inf}}, "threshold.value: must be"),
         ({"threshold": {"false_alarms_per_window": math.nan}}, "false_alarms_per_window: must"),
         ({"training": {"validation_fraction": 0.5, "calibration_fraction": 0.4}}, "leave at least"),
-        ({"alerts": {"topic": "ticks"}}, "alerts.topic: input, alerts, dead letters and state"),
+        ({"alerts": {"topic": "ticks"}}, "alerts.topic: input, alerts, dead letters, state"),
         ({"input": {"series_field": "timestamp"}}, "input.series_field: is also"),
         ({"window": {"max_gap_s": math.inf}}, "window.max_gap_s"),
         ({"training": {"seed": 2**32}}, "training.seed"),

@@ -92,7 +92,9 @@ def kafka_transport(node: KafkaNode) -> Kafka:
         max_poll_bytes=10**7,
         exactly_once=True,
     )
-    return Kafka(settings, Topics(*(f"{name}-{t}" for t in ("ticks", "alerts", "dead", "state"))))
+    return Kafka(
+        settings, Topics(*(f"{name}-{t}" for t in ("ticks", "alerts", "dead", "state", "commands")))
+    )
 
 
 def prepare(transport: Transport) -> None:

@@ -15,7 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from detector.core.alerts import FORGOTTEN, Alert, LikelyFault, Severity, State
+from detector.core.alerts import (
+    FORGOTTEN,
+    MUTED,
+    UNMUTED,
+    Alert,
+    LikelyFault,
+    Severity,
+    State,
+)
 from detector.core.cloudevents import CONTENT_TYPE, TYPE_PREFIX, decode_alert, encode_alert
 from detector.core.episodes import AlertPolicy
 from detector.core.moments import rfc3339
@@ -98,6 +106,7 @@ def test_an_alert_says_everything_in_its_place() -> None:
             "detected_time": "2023-11-14T22:13:20.123456789Z",
             "input": {"topic": "ticks", "partition": 2, "offset": 77, "index": 1},
             "model_version": "abc",
+            "muted": False,
         },
     }
     assert CONTENT_TYPE.startswith("application/cloudevents+json")
@@ -108,10 +117,38 @@ def test_a_model_may_expect_the_last_tick_only() -> None:
     assert (len(data["observed"]), data["expected"]) == (2, [[1.5, 2.0]])
 
 
+def updated(reason: str) -> dict[str, Any]:
+    """What an alert is that stays open while a mute begins or ends."""
+    nothing = np.empty((0, 2), np.float32)
+    changes: dict[str, Any] = {"state": State.UPDATED, "reason": reason, "contributions": {}}
+    return changes | {"observed": nothing, "expected": nothing, "muted": reason == MUTED}
+
+
+@pytest.mark.parametrize("reason", [MUTED, UNMUTED])
+def test_a_mute_is_told_and_read_again(reason: str) -> None:
+    alert = make_alert(score=None, **updated(reason))
+    event = encoded(alert)
+    assert event["data"]["muted"] is (reason == MUTED)
+    again = decode_alert(json.dumps(event).encode()).alert
+    assert (again.state, again.reason, again.muted) == (alert.state, reason, alert.muted)
+    for wrong in ({"state": "opened"}, {"reason": "forgotten"}, {"muted": 1}):
+        assert not validator().is_valid(event | {"data": event["data"] | wrong})
+
+
+def test_an_alert_of_an_earlier_version_is_not_muted() -> None:
+    event = encoded(make_alert())
+    del event["data"]["muted"]
+    validator().validate(event)
+    assert decode_alert(json.dumps(event).encode()).alert.muted is False
+
+
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("severity", Severity)
 def test_every_state_and_severity_has_its_word(state: State, severity: Severity) -> None:
-    event = encoded(make_alert(state=state, severity=severity))
+    if state is State.UPDATED:  # it says why, and has no window
+        event = encoded(make_alert(severity=severity, **updated(MUTED)))
+    else:
+        event = encoded(make_alert(state=state, severity=severity))
     assert event["type"] == TYPE_PREFIX + event["data"]["state"]
 
 

@@ -215,7 +215,12 @@ def test_every_episode_is_opened_perhaps_escalated_and_then_resolved(
 def test_severities_and_states_keep_their_numbers() -> None:
     """They are stored in snapshots."""
     assert {s.name: s.value for s in Severity} == {"WARNING": 1, "CRITICAL": 2}
-    assert {s.name: s.value for s in State} == {"OPENED": 0, "ESCALATED": 1, "RESOLVED": 2}
+    assert {s.name: s.value for s in State} == {
+        "OPENED": 0,
+        "ESCALATED": 1,
+        "RESOLVED": 2,
+        "UPDATED": 3,
+    }
 
 
 def test_an_event_id_is_the_same_for_ever() -> None:

@@ -23,6 +23,7 @@ from detector.core.codec import Codec
 from detector.core.dead_letters import dead_letters
 from detector.core.episodes import AlertPolicy
 from detector.core.features import FeatureSet
+from detector.core.mutes import Mute
 from detector.core.pipeline import BatchResult, Pipeline
 from detector.core.records import Message, Record, RecordBlock
 from detector.core.scorer import GraphScorer
@@ -31,6 +32,7 @@ from detector.core.tick_format import TickFormat
 from detector.core.ticks import Int64, TickBatch
 from detector.errors import TransactionError
 from detector.service.assembly import Policies, assemble
+from detector.service.commands import Commands
 from detector.service.commit import CommitPolicy
 from detector.service.health import HealthPolicy
 from detector.service.loop import PollPolicy
@@ -128,6 +130,8 @@ class Stage:
     exactly_once: bool = True
     retention_records: int = 10**6
     on_lost_ticks: str = "fail"
+    mutes: tuple[Mute, ...] = ()
+    commands: Commands | None = None
     clock: SimulatedClock = field(default_factory=SimulatedClock)
     witnesses: list[WitnessedPipeline] = field(default_factory=list)
     workers: list[DrivenWorker] = field(default_factory=list)
@@ -171,6 +175,7 @@ class Stage:
             pipeline,
             Metrics(registry),
             self.told(),
+            commands=self.commands,
             wall_s=self.clock,
             monotonic_s=self.clock,
             sleep=self.clock.sleep,
@@ -200,6 +205,7 @@ class Stage:
             ),
             state_interval_s=self.interval_s,
             supervision=Supervision(),
+            mutes=self.mutes,
         )
 
     # -- what came of it, and what must
@@ -227,6 +233,8 @@ class Stage:
     def golden(self) -> Golden:
         """An uninterrupted run over the log in one go."""
         pipeline = WitnessedPipeline(self.policy)
+        told = {mute.id: mute for mute in self.mutes}
+        pipeline.stream.mutes.apply(0, told, at=0, read=0, event_ns=None)
         records = self.records(TOPICS.ticks)
         block = RecordBlock(
             TOPICS.ticks,

@@ -86,7 +86,9 @@ def test_every_label_value_is_there_from_the_start_at_zero() -> None:
     levels, states = ([m.name.lower() for m in e] for e in (Severity, State))
     expected = {(RECONSTRUCTION, level, state) for level in levels for state in states}
     of_series = (SILENCE, MODEL_DRIFT, NEW_NORMAL)
-    expected |= {(k, "warning", state) for k in of_series for state in ("opened", "resolved")}
+    expected |= {
+        (k, "warning", state) for k in of_series for state in ("opened", "resolved", "updated")
+    }
     assert {tuple(value for _, value in labels) for labels in alerts} == expected
     counters = {name: value for (name, _), value in found.items() if name.endswith("_total")}
     assert set(counters.values()) == {0}

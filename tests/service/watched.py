@@ -171,6 +171,9 @@ class WatchedBroker:
     def progress(self, topics: Topics) -> dict[int, Standing]:
         return self._inner.progress(topics)
 
+    def saved(self, topics: Topics) -> dict[int, dict[bytes, bytes]]:
+        return self._inner.saved(topics)
+
     def keeper(self, topics: Topics) -> Keeper:
         return self._inner.keeper(topics)
 

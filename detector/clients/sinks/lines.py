@@ -22,6 +22,10 @@ def alert_line(alert: Alert) -> str:
     state, severity = alert.state.name.lower(), alert.severity.name.lower()
     begin = f"{rfc3339(alert.time_ns)[:23]}Z {state:9} {severity:8} {alert.series:12}"
     why = f"  {alert.reason}" if alert.reason else ""
+    if alert.state is State.UPDATED:
+        return f"{begin} {alert.kind} stays open, peak {alert.peak_score:.2f}{why}"
+    if alert.muted:
+        begin += " (muted)"
     if alert.kind == SILENCE:
         return f"{begin} silent {alert.score or 0.0:8.1f} s > {alert.threshold:g} s{why}"
     if alert.kind == MODEL_DRIFT:

@@ -12,6 +12,7 @@ from detector.transport.embedded.file import (
     connection,
     open_file,
     reported,
+    saved_state,
     standing,
     topic_id,
     writing,
@@ -33,7 +34,7 @@ class EmbeddedBroker:
         return f"embedded broker {self._settings.path}"
 
     def missing(self, topics: Topics) -> list[str]:
-        wanted = [topics.ticks, topics.alerts, topics.dead_letters]
+        wanted = [topics.ticks, topics.alerts, topics.dead_letters, topics.commands]
         if not self._settings.path.exists():
             return wanted
         with reported(self._settings.path), connection(self._settings) as database:
@@ -70,6 +71,10 @@ class EmbeddedBroker:
     def progress(self, topics: Topics) -> dict[int, Standing]:
         with reported(self._settings.path), connection(self._settings) as database:
             return {0: standing(database, topics.ticks)}
+
+    def saved(self, topics: Topics) -> dict[int, dict[bytes, bytes]]:
+        with reported(self._settings.path), connection(self._settings) as database:
+            return saved_state(database, topics.ticks, [0])
 
     def worker(self, topics: Topics) -> EmbeddedWorker:
         return EmbeddedWorker(self._settings, topics, self._now_s)

@@ -144,6 +144,20 @@ def standing(database: sqlite3.Connection, topic: str) -> Standing:
     return Standing(None if row is None else row[0], first, end)
 
 
+def saved_state(
+    database: sqlite3.Connection, topic: str, partitions: Sequence[int]
+) -> dict[int, dict[bytes, bytes]]:
+    """Of these partitions of the ticks topic, by key: a consistent picture."""
+    rows = database.execute(
+        'SELECT "partition", key, value FROM state WHERE topic = ?', (topic,)
+    ).fetchall()
+    tables: dict[int, dict[bytes, bytes]] = {p: {} for p in partitions}
+    for partition, key, value in rows:
+        if partition in tables:
+            tables[partition][key] = value
+    return tables
+
+
 def append(
     database: sqlite3.Connection, topic: str, messages: Sequence[Message], now_ms: int
 ) -> None:
@@ -161,6 +175,16 @@ def append(
             (identity, first + i, now_ms, m.key, m.value, _dump_headers(m.headers))
             for i, m in enumerate(messages)
         ),
+    )
+
+
+def compact(database: sqlite3.Connection, topic: int, oldest_ms: int) -> None:
+    """Leave the newest record of each key; not one that deletes, once it is old."""
+    database.execute(
+        'DELETE FROM records WHERE topic = ? AND ("offset" NOT IN '
+        '(SELECT max("offset") FROM records WHERE topic = ? GROUP BY key) '
+        "OR (value IS NULL AND timestamp_ms < ?))",
+        (topic, topic, oldest_ms),
     )
 
 

@@ -18,8 +18,10 @@ from detector.transport.embedded.file import (
     EmbeddedSettings,
     append,
     broker_error,
+    compact,
     open_file,
     reported,
+    saved_state,
     standing,
     take_lock,
     topic_id,
@@ -56,7 +58,8 @@ class EmbeddedWorker:
             self._database = open_file(self._settings)
             with reported(self._settings.path), writing(self._database) as database:
                 self._ticks = topic_id(database, self._topics.ticks)
-                for name in (self._topics.alerts, self._topics.dead_letters):
+                topics = self._topics
+                for name in (topics.alerts, topics.dead_letters, topics.commands):
                     topic_id(database, name)
         except BaseException:
             self.close()
@@ -74,18 +77,7 @@ class EmbeddedWorker:
 
     def read_state(self, partitions: Sequence[int]) -> StateReader:
         with reported(self._settings.path):
-            rows = (
-                self._open_database()
-                .execute(
-                    'SELECT "partition", key, value FROM state WHERE topic = ?',
-                    (self._topics.ticks,),
-                )
-                .fetchall()
-            )
-        tables: dict[int, dict[bytes, bytes]] = {p: {} for p in partitions}
-        for partition, key, value in rows:
-            if partition in tables:
-                tables[partition][key] = value
+            tables = saved_state(self._open_database(), self._topics.ticks, partitions)
         return EmbeddedStateReader(tables)
 
     def start(self, positions: Mapping[int, int]) -> None:
@@ -236,6 +228,9 @@ class EmbeddedWorker:
                 "SELECT id, name, first_offset, next_offset FROM topics"
             ).fetchall()
             for topic, name, first, following in topics:
+                if name == self._topics.commands:
+                    compact(database, topic, oldest_ms)
+                    continue
                 keep_from = following - self._settings.retention_records
                 # Offsets and timestamps rise together: the oldest rows are the first.
                 row = database.execute(

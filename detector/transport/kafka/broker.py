@@ -36,6 +36,7 @@ _STATE_TOPIC = {
 #: Error codes of a topic: it may not be seen; there is none.
 _HIDDEN = TopicAuthorizationFailedError.errno
 _UNKNOWN = UnknownTopicOrPartitionError.errno
+_COMMANDS_TOPIC = {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
 
 
 class KafkaBroker:
@@ -48,8 +49,7 @@ class KafkaBroker:
     def missing(self, topics: Topics) -> list[str]:
         def work(admin: Any) -> list[str]:
             missing = self._missing(admin, topics)
-            if topics.state not in missing:
-                self._require_compacted(admin, topics.state)
+            self._require_compacted(admin, topics, missing)
             return missing
 
         return self._administer(work)
@@ -72,9 +72,8 @@ class KafkaBroker:
                     f"{self.describe()}: missing topics {', '.join(missing)}; create them or set "
                     "topics.create: true"
                 )
-            if topics.state not in missing:
-                self._require_compacted(admin, topics.state)
-            for name in missing:
+            self._require_compacted(admin, topics, missing)
+            for name in missing:  # the ticks topic comes first: the state topic copies its number
                 self._create(admin, topics, name, partitioned)
             if check_state and (lacking := self._not_permitted(admin, topics)):
                 raise AccessError(
@@ -108,6 +107,13 @@ class KafkaBroker:
         finally:
             keeper.close()
 
+    def saved(self, topics: Topics) -> dict[int, dict[bytes, bytes]]:
+        keeper = KafkaKeeper(self._settings, topics)
+        try:
+            return keeper.tables()
+        finally:
+            keeper.close()
+
     def worker(self, topics: Topics) -> KafkaWorker:
         return KafkaWorker(self._settings, topics)
 
@@ -125,7 +131,7 @@ class KafkaBroker:
     ) -> Follower:
         def work(admin: Any) -> None:
             if kept_in in admin.list_topics():
-                self._require_compacted(admin, kept_in)
+                self._require_compacted_topic(admin, kept_in, "which alerts are shown")
             elif not create:
                 raise BrokerError(
                     f"{self.describe()}: missing topic {kept_in}; create it with "
@@ -158,6 +164,7 @@ class KafkaBroker:
             topics.alerts: ("WRITE",),
             topics.dead_letters: ("WRITE",),
             topics.state: ("READ", "WRITE"),
+            topics.commands: ("READ",),
         }
         lacking: list[str] = []
         for name, topic in self._described(admin, topics).items():
@@ -179,7 +186,11 @@ class KafkaBroker:
         spec = {
             "num_partitions": number,
             "replication_factor": self._settings.replication_factor,
-            "configs": {topics.ticks: _TICKS_TOPIC, topics.state: _STATE_TOPIC}.get(name, {}),
+            "configs": {
+                topics.ticks: _TICKS_TOPIC,
+                topics.state: _STATE_TOPIC,
+                topics.commands: _COMMANDS_TOPIC,
+            }.get(name, {}),
         }
         with contextlib.suppress(TopicAlreadyExistsError):  # somebody else was quicker
             admin.create_topics({name: spec}, wait_for_metadata=True)
@@ -193,8 +204,17 @@ class KafkaBroker:
         with contextlib.suppress(TopicAlreadyExistsError):  # another target's was quicker
             admin.create_topics({name: spec}, wait_for_metadata=True)
 
-    def _require_compacted(self, admin: Any, topic: str) -> None:
-        """A retention would delete the state of quiet series while their alerts are open."""
+    def _require_compacted(self, admin: Any, topics: Topics, missing: Sequence[str]) -> None:
+        """A retention would delete the state of quiet series while their alerts are open, and a
+        command while it is in force."""
+        for topic, what in (
+            (topics.state, "the state of series that are quiet for a while"),
+            (topics.commands, "mutes that are in force"),
+        ):
+            if topic not in missing:
+                self._require_compacted_topic(admin, topic, what)
+
+    def _require_compacted_topic(self, admin: Any, topic: str, what: str) -> None:
         resource = ConfigResource(ConfigResourceType.TOPIC, topic)
         found: dict[str, Any] = {}
         why: object = "no permission: operation DescribeConfigs"  # the client does not say
@@ -209,7 +229,7 @@ class KafkaBroker:
         if policy != "compact":
             raise StateError(
                 f"{self.describe()}: {topic} has cleanup.policy={policy}: its retention would "
-                "delete the state of series that are quiet for a while. Set it to compact, e.g. "
+                f"delete {what}. Set it to compact, e.g. "
                 f"kafka-configs.sh --alter --entity-type topics --entity-name {topic} "
                 "--add-config cleanup.policy=compact"
             )
@@ -232,4 +252,4 @@ class KafkaBroker:
 
 def _names(topics: Topics) -> tuple[str, ...]:
     """The ticks topic first: the state topic copies its number of partitions."""
-    return topics.ticks, topics.alerts, topics.dead_letters, topics.state
+    return topics.ticks, topics.alerts, topics.dead_letters, topics.state, topics.commands

@@ -65,7 +65,7 @@ def test_a_viewer_that_stops_reading_is_dropped_and_counted_and_the_others_go_on
     monkeypatch.setattr(events, "STOPPED_S", 0.5)
     source = StillSource()
     big = "x" * 50_000
-    with serving(source) as served, following(served, "/api/v1/events?state=1") as reader:
+    with serving(source) as served, following(served, "/api/v1/events?alerts=1") as reader:
         with socket.socket() as silent:
             silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             silent.connect(served.place)
@@ -81,8 +81,8 @@ def test_a_viewer_that_stops_reading_is_dropped_and_counted_and_the_others_go_on
 
             wait_for(dropped, "the one that does not read is dropped")
             wait_for(lambda: served.sample("web_viewers") == 1, "it is gone")
-        tell(source, Told("state", "", {"n": -1}))
-        wait_for(lambda: {"n": -1} in reader.of("state"), "the other one hears on")
+        tell(source, Told("alert", "x", {"n": -1}))
+        wait_for(lambda: {"n": -1} in reader.of("alert"), "the other one hears on")
 
 
 def test_alerts_that_come_faster_than_they_are_taken_end_the_stream(

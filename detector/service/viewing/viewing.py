@@ -21,7 +21,7 @@ from detector.service.viewing.recent import Recent
 from detector.service.viewing.requests import MOST_WATCHED, Requests
 from detector.service.viewing.shown import News, Seen, ShownAlert, ShownSeries
 
-STATE_EVERY_S, SERIES_EVERY_S, NAMES_EVERY_S = 1.0, 0.25, 1.0
+STATE_EVERY_S, SERIES_EVERY_S, NAMES_EVERY_S = 1.0, 0.5, 1.0
 #: The series of open and lately closed alerts are followed so often, so many at a time.
 _FOLLOW_EVERY_S, _FOLLOWED = 0.5, 16
 #: A series that is not there is looked for again.
@@ -151,7 +151,7 @@ class Viewing:
         if before.series is None:
             return now_s - before.at_s >= _UNKNOWN_EVERY_S
         # What happens to a series without a window is seen a little later.
-        every_s = SERIES_EVERY_S if name in self._fresh else 4 * SERIES_EVERY_S
+        every_s = SERIES_EVERY_S if name in self._fresh else 2 * SERIES_EVERY_S
         return now_s - before.at_s >= every_s
 
     def _series(self, name: str) -> ShownSeries | None:

@@ -56,7 +56,8 @@ CONFINED = {
     "kafka": ("transport/kafka/",),
     "sqlite3": ("transport/embedded/",),
     "prometheus_client": (
-        "service/metrics.py", "service/assembly.py", "web/", "cli/", "bench/stages.py",
+        "service/metrics.py", "service/model_metrics.py", "service/assembly.py", "web/", "cli/",
+        "bench/stages.py",
     ),
     "onnxruntime": ("engines/",),
     "pyarrow": ("data/",),

@@ -17,7 +17,9 @@ from detector.core.state import Deployment
 from detector.model.directory import Artifact
 from detector.service.checkpoint import Checkpoints
 from detector.service.commit import CommitPolicy, Commits
+from detector.service.exchange import Exchange
 from detector.service.health import Health, HealthPolicy
+from detector.service.judges import Find, Judges
 from detector.service.logs import event
 from detector.service.loop import Loop, PollPolicy
 from detector.service.metrics import Metrics
@@ -67,8 +69,13 @@ def policies(config: Config) -> Policies:
 
 
 def make_daemon(
-    config: Config, artifact: Artifact, broker: Broker, registry: CollectorRegistry
+    config: Config,
+    artifact: Artifact,
+    broker: Broker,
+    registry: CollectorRegistry,
+    find: Find | None = None,
 ) -> Loop:
+    """find: tells models that were in use before by their versions."""
     pipeline = make_pipeline(config, artifact)
     metrics = Metrics(registry, alert_kind=pipeline.primary.policy.kind, process=True)
     metrics.model.info({"version": artifact.version, "kind": artifact.manifest["model"]["kind"]})
@@ -88,6 +95,7 @@ def make_daemon(
         pipeline,
         metrics,
         policies(config),
+        judges=Judges(config, artifact, find or (lambda _: None)),
     )
 
 
@@ -98,6 +106,7 @@ def assemble(
     metrics: Metrics,
     told: Policies,
     *,
+    judges: Judges | None = None,
     wall_s: Callable[[], float] = time.time,
     monotonic_s: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -116,6 +125,9 @@ def assemble(
         wall_s=wall_s,
         monotonic_s=monotonic_s,
     )
+    recovery = Recovery(
+        worker, partitions, checkpoints.codec, told.recovery, monotonic_s=monotonic_s
+    )
     return Loop(
         worker=worker,
         codec=codec,
@@ -123,9 +135,8 @@ def assemble(
         partitions=partitions,
         checkpoints=checkpoints,
         commits=commits,
-        recovery=Recovery(
-            worker, partitions, checkpoints.codec, told.recovery, monotonic_s=monotonic_s
-        ),
+        recovery=recovery,
+        exchange=Exchange(pipeline, partitions, checkpoints, recovery, commits, metrics, judges),
         health=Health(
             worker,
             pipeline,

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from detector.core.records import Message
+from detector.core.state import Change
+from detector.service.succession import Succession
 from detector.transport.broker import Standing
 
 
@@ -33,6 +35,9 @@ class Partition:
     windowless: state to write again without its windows, as ticks that follow it are missing.
     forgotten: series whose saved state is to be deleted.
     standing: where it stood when it was last asked for, while it is restored.
+    judged_from: the first tick judged as now, if it was judged otherwise before.
+    changes: who judged before, of ticks that a restart may read again, ascending.
+    succession: what it goes through until it is judged like the others.
     lag: records not yet read; None: not known yet.
     """
 
@@ -44,12 +49,20 @@ class Partition:
     windowless: list[Message] = field(default_factory=list)
     forgotten: set[str] = field(default_factory=set)
     standing: Standing | None = None
+    judged_from: int | None = None
+    changes: list[Change] = field(default_factory=list)
+    succession: Succession | None = None
     lag: int | None = None
 
     @property
     def boundary(self) -> int:
         """The offset of the last commit begun: where a change since then is to be found."""
         return self.boundaries[-1][0]
+
+    @property
+    def reached(self) -> int:
+        """The offset after the last tick that was processed."""
+        return self.boundary if self.pending is None else self.pending
 
     def clock_at(self, offset: int) -> int | None:
         """What the partition's clock showed at one of the boundaries."""

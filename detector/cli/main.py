@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     from detector import __version__
     from detector.cli import (
         benchmarks,
+        changing,
         daemon,
         evaluation,
         models,
@@ -75,6 +76,16 @@ def _parser() -> argparse.ArgumentParser:
             )
         return command
 
-    for group in (trials, topics, training, models, evaluation, pictures, benchmarks, daemon):
+    for group in (
+        trials,
+        topics,
+        training,
+        models,
+        evaluation,
+        pictures,
+        benchmarks,
+        daemon,
+        changing,
+    ):
         group.add_commands(add)
     return parser

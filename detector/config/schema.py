@@ -125,6 +125,13 @@ class ModelConfig(Section, frozen=True):
     prediction_weight: Annotated[
         float, Meta(ge=0, le=1), about("composite: share of the prediction's error")
     ] = 0.5
+    shadow: Annotated[
+        str | None,
+        about(
+            "a model directory that scores the same ticks, publishes nothing, and is compared with "
+            "the model in use (docs/changing-models.md)"
+        ),
+    ] = None
 
 
 class TrainingConfig(Section, frozen=True):

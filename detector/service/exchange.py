@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from detector.config import Config
 from detector.core.codec import Codec
 from detector.core.exchange import Continuity, exchange, lend_windows
-from detector.core.pipeline import Pipeline
+from detector.core.pipeline import BatchResult, Pipeline
 from detector.core.records import RecordBlock
 from detector.core.rehearsal import Forecast
 from detector.core.state import Change
@@ -30,6 +31,7 @@ from detector.service.logs import event
 from detector.service.metrics import Metrics
 from detector.service.partitions import Partition, Partitions
 from detector.service.recovery import Recovered, Recovery
+from detector.service.shadow import Shadow
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,11 @@ class Exchange:
     ) -> None:
         self._pipeline, self._partitions = pipeline, partitions
         self._checkpoints, self._recovery = checkpoints, recovery
-        self._commits, self._metrics, self._judges = commits, metrics, judges
+        self._commits, self.metrics, self._judges = commits, metrics, judges
         self._offered: Candidate | None = None
         self._unsettled = False
+        self._shadow: Shadow | None = None
+        self._shadow_offered: tuple[Shadow | None] | None = None
         if judges is not None:
             checkpoints.judge = judges.current
             recovery.succession = judges.succession
@@ -75,9 +79,47 @@ class Exchange:
         """From any thread: it is taken between two rounds; one that waits still is not any more."""
         self._offered = candidate
 
+    def offer_shadow(self, shadow: Shadow | None) -> None:
+        """From any thread: from the next round on this one is in the shadow, or none."""
+        self._shadow_offered = (shadow,)
+
     @property
     def waiting(self) -> bool:
         return self._offered is not None
+
+    def compare(self, result: BatchResult, now_s: float) -> None:
+        """What the one in use and the one in the shadow said of new ticks."""
+        if self._shadow is not None:
+            self._shadow.note(result, self._pipeline.primary, now_s)
+
+    def follow_shadow(self) -> None:
+        """Between two rounds."""
+        offered = self._shadow_offered
+        if offered is None:
+            return
+        self._shadow_offered = None
+        self._put_in_the_shadow(offered[0])
+
+    def _put_in_the_shadow(self, shadow: Shadow | None) -> None:
+        self._shadow = shadow
+        if shadow is not None:
+            shadow.attach(self._pipeline)
+            event("in the shadow", model=shadow.artifact.version)
+        elif self._pipeline.beside:
+            self._pipeline.beside.clear()
+            self.metrics.models.no_shadow()
+            event("nothing is in the shadow any more")
+
+    def snapshot(self) -> dict[str, Any]:
+        """From any thread: who judges since when, and how the one in the shadow gets on."""
+        shadow = self._shadow
+        judge = None if self._judges is None else self._judges.current
+        return {
+            "model": self._pipeline.primary.policy.model_version,
+            "settings": None if judge is None else judge.settings,
+            "judged_from": {p.number: p.judged_from for p in self._partitions},
+            "shadow": None if shadow is None else asdict(shadow.standing),
+        }
 
     def step(self) -> Codec | None:
         """Between two rounds: take what was offered, unless ticks that another has judged come
@@ -111,8 +153,8 @@ class Exchange:
         self._commits.begin()
         self._unsettled = new.warm
         seconds = time.perf_counter() - began_s
-        self._metrics.models.pause.set(seconds)
-        self._metrics.models.changed.set_to_current_time()
+        self.metrics.models.pause.set(seconds)
+        self.metrics.models.changed.set_to_current_time()
         event(
             "model changed",
             model=new.artifact.version,
@@ -127,7 +169,21 @@ class Exchange:
     def _put(self, new: Candidate) -> Continuity:
         assert self._judges is not None
         self._judges.exchanged(new.config, new.artifact)
+        if new.warm:
+            self._put_in_the_shadow(None)
         found = exchange(self._pipeline, new.track, warm=new.warm)
+        shadow = self._shadow
+        if shadow is not None and not (
+            shadow.track.features.fields == new.track.features.fields
+            and shadow.artifact.version != new.artifact.version
+        ):
+            self._put_in_the_shadow(None)
+        metrics = self.metrics
+        metrics.model.info(
+            {"version": new.artifact.version, "kind": new.artifact.manifest["model"]["kind"]}
+        )
+        metrics.engine.info({"name": new.track.engine.name, "why": new.track.engine.why})
+        metrics.tell_threshold(new.deployed, new.forecast)
         self._checkpoints.exchanged()
         self._checkpoints.judge = self._judges.current
         self._recovery.exchanged(self._checkpoints.codec)

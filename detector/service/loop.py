@@ -167,6 +167,7 @@ class Loop:
         if self.exchange.waiting and self._worker.may_commit():
             self._codec = self.exchange.step() or self._codec
             self.exchange.settle()
+        self.exchange.follow_shadow()
         asked = self._bounded(self._asked)
         blocks = self._poll(asked)
         began_s, records = self._monotonic_s(), sum(map(len, blocks))
@@ -337,6 +338,7 @@ class Loop:
             result = self._in_parts(batch)
         seconds = self._monotonic_s() - started_s
         self._checkpoints.note(result)
+        self.exchange.compare(result, started_s)
         refused = [reject for _, several in decoded for reject in several]
         by_partition = {block.partition: block for block in blocks}
         self._commits.add(result, refused, by_partition, pipeline_s=seconds)

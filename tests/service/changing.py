@@ -175,27 +175,7 @@ class Changing:
             keeper.close()
 
     def stated(self) -> list[tuple[int, Judge]]:
-        """From which offset who judges, as the commits said."""
-        found: list[tuple[int, Judge]] = []
-        for mark in self.marks:
-            last = mark.judge()
-            assert last is not None
-            if not found:
-                found.append((0, mark.changes[0].by if mark.changes else last))
-            line = [
-                (c.until, after)
-                for c, after in zip(
-                    mark.changes, [*(c.by for c in mark.changes[1:]), last], strict=False
-                )
-            ]
-            if not line and last != found[-1][1]:
-                assert mark.judged_from is not None
-                line = [(mark.judged_from, last)]
-            for until, judge in line:
-                if until >= found[-1][0] and judge != found[-1][1]:
-                    found.append((until, judge))
-            assert found[-1][1] == last, "nobody said where this one began"
-        return found
+        return stated(self.marks)
 
     def assert_golden(self) -> None:
         """Alerts, and what is saved, are those of one run that exchanged at the same places."""
@@ -203,11 +183,11 @@ class Changing:
         while not reader.at_end():
             records += reader.poll(timeout_s=0)
         reader.close()
-        stated = self.stated()
-        ends = [*(begin for begin, _ in stated[1:]), len(records)]
+        places = self.stated()
+        ends = [*(begin for begin, _ in places[1:]), len(records)]
         pipeline: Pipeline | None = None
         alerts: list[str] = []
-        for (begin, judge), end in zip(stated, ends, strict=True):
+        for (begin, judge), end in zip(places, ends, strict=True):
             config, model = with_settings(make_config(), judge.settings), find(judge.model)
             assert model is not None
             if pipeline is None:
@@ -244,6 +224,30 @@ class Changing:
         expected = pipeline.snapshot(slots)
         for name, column in saved.columns.items():
             np.testing.assert_array_equal(column, expected.columns[name], err_msg=name)
+
+
+def stated(marks: Sequence[Watermark]) -> list[tuple[int, Judge]]:
+    """From which offset who judges, as the commits said."""
+    found: list[tuple[int, Judge]] = []
+    for mark in marks:
+        last = mark.judge()
+        assert last is not None
+        if not found:
+            found.append((0, mark.changes[0].by if mark.changes else last))
+        line = [
+            (c.until, after)
+            for c, after in zip(
+                mark.changes, [*(c.by for c in mark.changes[1:]), last], strict=False
+            )
+        ]
+        if not line and last != found[-1][1]:
+            assert mark.judged_from is not None
+            line = [(mark.judged_from, last)]
+        for until, judge in line:
+            if until >= found[-1][0] and judge != found[-1][1]:
+                found.append((until, judge))
+        assert found[-1][1] == last, "nobody said where this one began"
+    return found
 
 
 class OfferingWorker(DrivenWorker):

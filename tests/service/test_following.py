@@ -86,7 +86,10 @@ def scene(
     models(directory, 1, 2)
     link = directory / "model"
     link.symlink_to("m1")
-    usual = {"threshold": {"value": 2.0, "cold_windows": 0}, "alerts": {"resolve_after": 3}}
+    usual: dict[str, Mapping[str, Any]] = {
+        "threshold": {"value": 2.0, "cold_windows": 0},
+        "alerts": {"resolve_after": 3},
+    }
     config = make_config(directory, **{**usual, **sections})
     artifact, broker = load_artifact(link), make_broker(config)
     prepare_topics(config, broker)

@@ -67,7 +67,7 @@ def _run(options: argparse.Namespace) -> int:
         registry=registry,
         live=daemon.health.live,
         ready=daemon.health.ready,
-        facts=lambda: daemon.health.facts(broker.describe()),
+        facts=lambda: daemon.health.facts(broker.describe()) + daemon.exchange.facts(),
     )
     server = HttpServer(answered, host=config.http.host, port=config.http.port)
     server.start()

@@ -241,7 +241,7 @@ class AlertsConfig(Section, frozen=True):
         Meta(ge=0, le=1e9),
         about(
             "... and so long, by the times of the ticks, after the last that was above: a burst "
-            "within it belongs to the same alert; turned on or off, series warm up again"
+            "within it belongs to the same alert"
         ),
     ] = 0.0
     drift_decades: Annotated[

@@ -147,8 +147,9 @@ class Exchange:
         where = {number: self._partitions[number].reached for number in self._partitions.started}
         found = self._put(new)
         for number, until in where.items():
-            self._partitions[number].changes = [Change(until=until, by=before)]
-            self._partitions[number].judged_from = until
+            partition = self._partitions[number]
+            partition.changes = [Change(until=until, by=before)]
+            partition.judged_from = partition.pending = until  # stated even if no tick comes
             self._checkpoints.note_all(number)
         self._commits.begin()
         self._unsettled = new.warm
@@ -189,6 +190,22 @@ class Exchange:
         self._recovery.exchanged(self._checkpoints.codec)
         return found
 
+    def facts(self) -> list[tuple[str, str]]:
+        """What the page for people shows of the one in the shadow."""
+        shadow = self._shadow
+        if shadow is None:
+            return []
+        so_far = shadow.standing
+        return [
+            ("shadow", so_far.model),
+            (
+                "shadow agrees",
+                f"{so_far.agreement:.4f} of the newest windows, rank correlation "
+                f"{so_far.rank_correlation:.3f}, {so_far.opened[1]} alerts where there were "
+                f"{so_far.opened[0]}",
+            ),
+        ]
+
     # -- partitions that others have judged
 
     def restore(self, partition: Partition, found: Recovered) -> Restored:
@@ -226,6 +243,8 @@ class Exchange:
         if event_ns is not None:
             self._pipeline.set_event_ns(partition.number, event_ns)
         self._checkpoints.note_all(partition.number)
+        if not len(saved):  # nothing that would have to be judged as before
+            partition.changes = []
         self._lend(partition)
         event(
             "judged by another so far",

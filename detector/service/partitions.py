@@ -62,7 +62,8 @@ class Partition:
     @property
     def reached(self) -> int:
         """The offset after the last tick that was processed."""
-        return self.boundary if self.pending is None else self.pending
+        done = max(self.boundary, self.written)  # what came again is behind its boundary
+        return done if self.pending is None else self.pending
 
     def clock_at(self, offset: int) -> int | None:
         """What the partition's clock showed at one of the boundaries."""

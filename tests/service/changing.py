@@ -88,6 +88,8 @@ class Changing:
     model: str = "a"
     threshold: float = 1.0
     replayed: int = 0
+    #: Who judged when the process began that committed first.
+    began: Judge | None = None
 
     def broker(self) -> EmbeddedBroker:
         settings = EmbeddedSettings(self.directory / "broker.sqlite", "normal", 1e9, 10**6)
@@ -116,6 +118,8 @@ class Changing:
         """One process, until it dies or has nothing to do."""
         config, mine = make_config(self.threshold), artifact(self.model)
         pipeline, registry = make_pipeline(config, mine), CollectorRegistry()
+        if not self.marks:
+            self.began = judge_of(config, mine)
         loop: list[Loop] = []
         worker = OfferingWorker(
             self,
@@ -175,7 +179,7 @@ class Changing:
             keeper.close()
 
     def stated(self) -> list[tuple[int, Judge]]:
-        return stated(self.marks)
+        return stated(self.marks, self.began)
 
     def assert_golden(self) -> None:
         """Alerts, and what is saved, are those of one run that exchanged at the same places."""
@@ -226,14 +230,16 @@ class Changing:
             np.testing.assert_array_equal(column, expected.columns[name], err_msg=name)
 
 
-def stated(marks: Sequence[Watermark]) -> list[tuple[int, Judge]]:
-    """From which offset who judges, as the commits said."""
+def stated(marks: Sequence[Watermark], began: Judge | None = None) -> list[tuple[int, Judge]]:
+    """From which offset who judges, as the commits said; began: who did at first, where the first
+    commit says no more than that another does by now."""
     found: list[tuple[int, Judge]] = []
     for mark in marks:
         last = mark.judge()
         assert last is not None
         if not found:
-            found.append((0, mark.changes[0].by if mark.changes else last))
+            unsaid = last if mark.judged_from is None or began is None else began
+            found.append((0, mark.changes[0].by if mark.changes else unsaid))
         line = [
             (c.until, after)
             for c, after in zip(

@@ -39,15 +39,21 @@ def split(
     """The records of series by the stage that they are restored at; until: of all but the last.
     Those of nobody among them are the first stage's."""
     found: list[dict[bytes, bytes]] = [{} for _ in fingerprints]
-    begins = [None, *until]
+    spans = list(zip([None, *until], [*until, None], strict=True))
     for key, value in table.items():
         writer, as_of = origin(value)
-        stages = [
-            at
-            for at, (one, begin) in enumerate(zip(fingerprints, begins, strict=True))
-            if one == writer and (begin is None or as_of >= begin)
-        ]
-        found[stages[-1] if stages else 0][key] = value
+        # The first that may have written it: to take the changes at its place again is harmless.
+        at = next(
+            (
+                at
+                for at, (one, (begin, end)) in enumerate(zip(fingerprints, spans, strict=True))
+                if one == writer
+                and (begin is None or begin <= as_of)
+                and (end is None or as_of <= end)
+            ),
+            0,
+        )
+        found[at][key] = value
     return found
 
 

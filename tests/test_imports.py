@@ -57,8 +57,8 @@ CONFINED = {
     "kafka": ("transport/kafka/",),
     "sqlite3": ("transport/embedded/",),
     "prometheus_client": (
-        "service/metrics.py", "service/assembly.py", "web/", "cli/", "bench/stages.py",
-        "bridge/metrics.py", "bridge/process.py",
+        "service/metrics.py", "service/model_metrics.py", "service/assembly.py", "web/", "cli/",
+        "bench/stages.py", "bridge/metrics.py", "bridge/process.py",
     ),
     "starlette": ("web/",),
     "uvicorn": ("web/",),

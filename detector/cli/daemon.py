@@ -50,9 +50,10 @@ def _run(options: argparse.Namespace) -> int:
 
     from detector.build import deployed_threshold
     from detector.model.directory import load_artifact
-    from detector.model.in_use import held
+    from detector.model.link import find_model
     from detector.service import logs
     from detector.service.assembly import make_daemon
+    from detector.service.following import Follower
     from detector.service.heap import set_aside, share_one_heap
     from detector.service.viewing.desk import Desk
     from detector.transport.configured import make_broker, prepare_topics
@@ -66,7 +67,10 @@ def _run(options: argparse.Namespace) -> int:
     deployed = deployed_threshold(config, artifact.calibration, artifact.length)
     broker = make_broker(config)
     registry = CollectorRegistry()
-    daemon = make_daemon(config, artifact, broker, registry)
+    daemon = make_daemon(
+        config, artifact, broker, registry, lambda version: find_model(options.model, version)
+    )
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGINT):  # nothing is under way yet
         signal.signal(number, lambda *_: sys.exit(0))
     metrics, desk = daemon.metrics, Desk(daemon.viewing, daemon.health)
@@ -91,8 +95,19 @@ def _run(options: argparse.Namespace) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: daemon.stop() if daemon.opened else sys.exit(0))
         set_aside()
-        with held(options.model):
+        follower = Follower(
+            options.model,
+            artifact,
+            config,
+            lambda: read_config(options),
+            daemon.exchange,
+        )
+        follower.start()
+        signal.signal(signal.SIGHUP, lambda *_: follower.ask())
+        try:
             daemon.run()
+        finally:
+            follower.close()
     finally:
         server.close()
     return 0

@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     from detector import __version__
     from detector.cli import (
         benchmarks,
+        changing,
         daemon,
         evaluation,
         maintenance,
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         pictures,
         benchmarks,
         daemon,
+        changing,
     ):
         group.add_commands(add)
     return parser

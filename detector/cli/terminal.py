@@ -103,8 +103,8 @@ def say_if_in_use(model: Path) -> None:
 
     if in_use(model):
         print(
-            f"note: a detector is running with the model in {model}: it goes on with the old one "
-            "until it is started again",
+            f"note: a detector is running with the model in {model}: it takes over the new one; "
+            "in a directory of its own, and promoted, the old one would stay to go back to",
             file=sys.stderr,
         )
 

@@ -127,6 +127,13 @@ class ModelConfig(Section, frozen=True):
     prediction_weight: Annotated[
         float, Meta(ge=0, le=1), about("composite: share of the prediction's error")
     ] = 0.5
+    shadow: Annotated[
+        str | None,
+        about(
+            "a model directory that scores the same ticks, publishes nothing, and is compared with "
+            "the model in use (docs/changing-models.md)"
+        ),
+    ] = None
 
 
 class TrainingConfig(Section, frozen=True):
@@ -236,7 +243,7 @@ class AlertsConfig(Section, frozen=True):
         Meta(ge=0, le=1e9),
         about(
             "... and so long, by the times of the ticks, after the last that was above: a burst "
-            "within it belongs to the same alert; turned on or off, series warm up again"
+            "within it belongs to the same alert"
         ),
     ] = 0.0
     drift_decades: Annotated[

@@ -71,6 +71,23 @@ class Intake:
             }
         )
 
+    def read_other_fields(self, fields: int) -> None:
+        """From now on a tick has other raw values: the newest ones are not known any more."""
+        self._fields, before = fields, self.newest
+        self.newest = SlotColumns(
+            {
+                "seen": ((), np.bool_),
+                "time_ns": ((), np.int64),
+                "values": ((fields,), np.float64),
+            }
+        )
+        self.newest.adopt(before)
+        # Of the same number, too, they are others.
+        self.newest.put(
+            np.arange(len(self.newest["seen"])),
+            {"values": np.full((len(self.newest["seen"]), fields), np.nan)},
+        )
+
     def accept(
         self, batch: TickBatch, row: Int64, slot: Int64, outcome: NDArray[np.uint8]
     ) -> Accepted:

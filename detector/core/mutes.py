@@ -331,6 +331,12 @@ class Mutes:
             )
         self._tables[partition] = table
 
+    def take(self, partition: int, others: Mutes) -> None:
+        """All that others know of a partition, which had it until now."""
+        table = others._tables.get(partition)
+        if table is not None:
+            self._tables[partition] = table
+
     def drop(self, partition: int) -> None:
         """Another worker has it now."""
         self._tables.pop(partition, None)

@@ -97,7 +97,7 @@ class PipelineState:
 
 
 @dataclass(frozen=True, slots=True)
-class _Beside:
+class Beside:
     """A track that publishes nothing, and its own open alerts."""
 
     track: Track
@@ -120,13 +120,13 @@ class Pipeline:
         self.stream, self.primary, self.topic = stream, primary, topic
         self._alerting = Alerting(stream, topic=topic)
         self._late_is_rejected = late_is_rejected
-        self._beside = [_Beside(track, OpenAlerts()) for track in beside]
+        self.beside = [Beside(track, OpenAlerts()) for track in beside]
 
     def process(self, batch: TickBatch) -> BatchResult:
         """Run a batch. Ticks of a series must come in the order of their offsets. Ticks that the
         restored state of their series holds already only move the clock of their partition, and
         have no part in the result."""
-        tracks = (self.primary, *(b.track for b in self._beside))
+        tracks = (self.primary, *(b.track for b in self.beside))
         readings = [track.read(batch.values) for track in tracks]
         screened = self.stream.screen(batch, readings[0].usable)
         borders = self.stream.borders(batch, screened)
@@ -166,7 +166,7 @@ class Pipeline:
         alerts.sort(key=lambda found: (found[0], found[1].kind, found[1].series))
         beside = [
             self._verdict(one, arrivals, reading, batch)
-            for one, reading in zip(self._beside, readings[1:], strict=True)
+            for one, reading in zip(self.beside, readings[1:], strict=True)
         ]
         refused = rejects(
             batch, arrivals, self.stream.policy, late_is_rejected=self._late_is_rejected
@@ -197,7 +197,7 @@ class Pipeline:
         )
 
     def _verdict(
-        self, one: _Beside, arrivals: Arrivals, reading: Reading, batch: TickBatch
+        self, one: Beside, arrivals: Arrivals, reading: Reading, batch: TickBatch
     ) -> Verdict:
         outcome, score = arrivals.outcome.copy(), np.full(len(batch), np.nan)
         judged = one.track.judge(arrivals.accepted, reading, outcome, one.opened)
@@ -263,7 +263,7 @@ class Pipeline:
             not_finite=0,
             new_normals=0,
             windows=(),
-            beside=tuple(Verdict(nothing, np.empty(0), []) for _ in self._beside),
+            beside=tuple(Verdict(nothing, np.empty(0), []) for _ in self.beside),
             turned=turned,
         )
 
@@ -284,10 +284,10 @@ class Pipeline:
         self._clear_tracks(slots)
 
     def _clear_tracks(self, slots: Int64) -> None:
-        for track in (self.primary, *(b.track for b in self._beside)):
+        for track in (self.primary, *(b.track for b in self.beside)):
             for columns in track.states():
                 columns.clear(slots)
-        for one in self._beside:
+        for one in self.beside:
             for columns in one.opened.states():
                 columns.clear(slots)
 

@@ -47,6 +47,16 @@ class SlotColumns:
         for array in self._arrays.values():
             array[slots[slots < len(array)]] = 0
 
+    def adopt(self, other: SlotColumns) -> None:
+        """Take over the columns that both have in the same shape; both hold them from now on."""
+        capacity = len(next(iter(other._arrays.values())))
+        self.reserve(capacity)
+        other.reserve(len(next(iter(self._arrays.values()))))
+        for name, array in other._arrays.items():
+            own = self._arrays.get(name)
+            if own is not None and (own.shape, own.dtype) == (array.shape, array.dtype):
+                self._arrays[name] = array
+
     def rows(self, slots: Int64, name: str) -> NDArray[Any]:
         """A copy of the rows of slots in one column."""
         if len(slots):

@@ -79,6 +79,21 @@ class Deployment:
     alerts: str
 
 
+class Judge(msgspec.Struct, frozen=True, kw_only=True):
+    """Who judges: a model, and what the configuration says beside its defaults of thresholds and
+    alert rules, as JSON."""
+
+    model: str
+    settings: str = "{}"
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """Ticks of a partition below the offset `until` were judged by `by`."""
+
+    until: int
+    by: Judge
+
+
 class Watermark(msgspec.Struct, frozen=True, kw_only=True):
     """What a commit left of one partition.
 
@@ -87,6 +102,9 @@ class Watermark(msgspec.Struct, frozen=True, kw_only=True):
     event_ns: the partition's event time at needed_from; None before the first tick
     alerts, group: the deployment that wrote it
     by: the process and the number of its transaction
+    model, settings: who judges from committed on; settings None: an earlier program did not say
+    judged_from: the first tick that it judged; None: no change is known
+    changes: who judged before, ascending, of the ticks that a restart may read again
     """
 
     version: int
@@ -97,9 +115,18 @@ class Watermark(msgspec.Struct, frozen=True, kw_only=True):
     alerts: str
     model: str
     by: str = ""
+    settings: str | None = None
+    judged_from: int | None = None
+    changes: tuple[Change, ...] = ()
 
     def encode(self) -> bytes:
         return msgspec.json.encode(self)
+
+    def judge(self) -> Judge | None:
+        """Who judges from committed on; None: not known."""
+        if self.settings is None:
+            return None
+        return Judge(model=self.model, settings=self.settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +149,12 @@ class SavedPartition:
 
     def __len__(self) -> int:
         return len(self.same.series) + len(self.foreign.series)
+
+
+def origin(value: bytes) -> tuple[bytes, int]:
+    """Of the record of a series: the fingerprint of who wrote it, and its as_of. Of a record that
+    is damaged anything: decode refuses it."""
+    return value[1:9], int.from_bytes(value[9:17], "little", signed=True)
 
 
 def series_key(name: str) -> bytes:
@@ -247,6 +280,10 @@ class StateCodec:
         """A record of version 1, with nothing open that it did not know of."""
         nothing = bytes(self._fixed.itemsize - self._first)
         return bytes([VERSION]) + value[1 : self._first] + nothing + value[self._first :]
+
+    def head_of(self, value: bytes) -> bytes:
+        """The beginning of a record of this version, which means the same to every model."""
+        return value[: self._fixed.itemsize]
 
     def without_window(self, head: bytes) -> bytes:
         """The beginning of a record as a record of its own, which every model finds foreign."""

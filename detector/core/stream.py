@@ -7,7 +7,7 @@ A pipeline is one stream and the tracks over it (track.py): replacing a model ch
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -185,6 +185,11 @@ class Stream:
             inside = partial(self.series.of_partition, partition)
             changes += self.silence.update(clock, before_ns, ticks, inside)
         return changes
+
+    def read_other_fields(self, fields: int) -> None:
+        """The model that decides reads other raw values from now on."""
+        self.policy = replace(self.policy, fields=fields)
+        self.intake.read_other_fields(fields)
 
     # -- series that leave
 

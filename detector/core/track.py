@@ -130,6 +130,11 @@ class Track:
         """What scores its windows."""
         return self._score.engine
 
+    @property
+    def score_states(self) -> Mapping[str, SlotColumns]:
+        """What its score remembers of every series, by what it is about."""
+        return self._score.states
+
     def read(self, values: Float64) -> Reading:
         """Raw values (n, fields) as this model sees them."""
         return read(self.features, values)

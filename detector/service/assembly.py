@@ -19,7 +19,9 @@ from detector.model.directory import Artifact
 from detector.service.checkpoint import Checkpoints
 from detector.service.commands import Commands, CommandThread, NoCommands
 from detector.service.commit import CommitPolicy, Commits
+from detector.service.exchange import Exchange
 from detector.service.health import Health, HealthPolicy
+from detector.service.judges import Find, Judges
 from detector.service.logs import event
 from detector.service.loop import Loop, PollPolicy
 from detector.service.maintenance import Maintenance
@@ -78,8 +80,13 @@ def policies(config: Config) -> Policies:
 
 
 def make_daemon(
-    config: Config, artifact: Artifact, broker: Broker, registry: CollectorRegistry
+    config: Config,
+    artifact: Artifact,
+    broker: Broker,
+    registry: CollectorRegistry,
+    find: Find | None = None,
 ) -> Loop:
+    """find: tells models that were in use before by their versions."""
     pipeline = make_pipeline(config, artifact)
     metrics = Metrics(registry, alert_kind=pipeline.primary.policy.kind, process=True)
     metrics.model.info({"version": artifact.version, "kind": artifact.manifest["model"]["kind"]})
@@ -102,6 +109,7 @@ def make_daemon(
         policies(config),
         broker=broker.describe(),
         commands=CommandThread(lambda: broker.reader(names.commands, from_beginning=True)),
+        judges=Judges(config, artifact, find or (lambda _: None)),
     )
 
 
@@ -114,6 +122,7 @@ def assemble(
     *,
     broker: str = "",
     commands: Commands | None = None,
+    judges: Judges | None = None,
     wall_s: Callable[[], float] = time.time,
     monotonic_s: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -134,6 +143,9 @@ def assemble(
         wall_s=wall_s,
         monotonic_s=monotonic_s,
     )
+    recovery = Recovery(
+        worker, partitions, checkpoints.codec, told.recovery, monotonic_s=monotonic_s
+    )
     health = Health(
         worker,
         pipeline,
@@ -145,7 +157,16 @@ def assemble(
         monotonic_s=monotonic_s,
         supervision=told.supervision,
     )
-    state = StateView(pipeline, partitions, health, recent.pace, broker=broker, wall_s=wall_s)
+    exchange = Exchange(pipeline, partitions, checkpoints, recovery, commits, metrics, judges)
+    state = StateView(
+        pipeline,
+        partitions,
+        health,
+        recent.pace,
+        broker=broker,
+        wall_s=wall_s,
+        beside=lambda: exchange.snapshot()["shadow"],
+    )
     return Loop(
         worker=worker,
         codec=codec,
@@ -163,9 +184,8 @@ def assemble(
             where=told.recovery.state_topic,
             monotonic_s=monotonic_s,
         ),
-        recovery=Recovery(
-            worker, partitions, checkpoints.codec, told.recovery, monotonic_s=monotonic_s
-        ),
+        recovery=recovery,
+        exchange=exchange,
         health=health,
         viewing=Viewing(pipeline, recent, state, monotonic_s=monotonic_s),
         metrics=metrics,

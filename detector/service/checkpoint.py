@@ -29,6 +29,7 @@ from detector.core.state import (
     VERSION_WITH_MUTES,
     WATERMARK_KEY,
     Deployment,
+    Judge,
     SavedPartition,
     StateCodec,
     Watermark,
@@ -83,6 +84,8 @@ class Checkpoints:
         interval_s: float,
     ) -> None:
         self.codec = StateCodec(pipeline)
+        #: Who judges, for the watermarks; None: nobody asked.
+        self.judge: Judge | None = None
         self._pipeline, self._partitions, self._deployment = pipeline, partitions, deployment
         self._interval_s = interval_s
         self._process, self._made = uuid.uuid4().hex[:12], 0
@@ -134,6 +137,20 @@ class Checkpoints:
         for number in np.unique(of).tolist():
             self._since[changed[of == number]] = self._partitions[number].boundary
 
+    def exchanged(self) -> None:
+        """The pipeline has another primary track."""
+        self.codec = StateCodec(self._pipeline)
+
+    def note_all(self, number: int) -> None:
+        """Everything of a partition is to be written again."""
+        slots = self._pipeline.stream.series.of_partition(number)
+        if len(slots) == 0:
+            return
+        self._reserve(int(slots.max()) + 1)
+        slots = slots[self._since[slots] == _CLEAN]
+        self._of[slots] = number
+        self._since[slots] = self._partitions[number].boundary
+
     def dirty(self) -> bool:
         waiting = any(p.forgotten or p.mutes_changed for p in self._partitions)
         return waiting or bool((self._since != _CLEAN).any())
@@ -178,6 +195,12 @@ class Checkpoints:
         for number in moved:
             left = self._since[changed[~due & (of == number)]]
             needed_from[number] = int(left.min()) if len(left) else target[number]
+            partition = self._partitions[number]
+            if number not in exclude:  # what is written again tells by itself who judged
+                oldest = int(left.min()) if len(left) else None
+                partition.changes = [
+                    c for c in partition.changes if oldest is not None and oldest <= c.until
+                ]
             mark = self._mark(number, target[number], needed_from[number], identity)
             watermarks.append(Message(WATERMARK_KEY, mark.encode(), partition=number))
         self._written_s = now_s
@@ -243,6 +266,9 @@ class Checkpoints:
             alerts=self._deployment.alerts,
             model=self._pipeline.primary.policy.model_version,
             by=identity,
+            settings=None if self.judge is None else self.judge.settings,
+            judged_from=self._partitions[number].judged_from,
+            changes=tuple(self._partitions[number].changes),
         )
 
     def _due(self, slots: Int64, now_s: float) -> Bool:

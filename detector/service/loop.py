@@ -25,6 +25,7 @@ from detector.core.ticks import TickBatch
 from detector.errors import TransactionError
 from detector.service.checkpoint import Checkpoints, Restored
 from detector.service.commit import Commits
+from detector.service.exchange import Exchange
 from detector.service.health import Health
 from detector.service.logs import event
 from detector.service.maintenance import Maintenance
@@ -75,6 +76,7 @@ class Loop:
         commits: Commits,
         recovery: Recovery,
         maintenance: Maintenance,
+        exchange: Exchange,
         health: Health,
         viewing: Viewing,
         metrics: Metrics,
@@ -87,6 +89,7 @@ class Loop:
         self._recovery, self.health, self.metrics = recovery, health, metrics
         self.viewing = viewing
         self._maintenance = maintenance
+        self.exchange = exchange
         self._policy, self._monotonic_s, self._sleep = policy, monotonic_s, sleep
         self._asked = min(policy.max_records, _SMALL_POLL)
         self._opened = self._stopping = False
@@ -170,6 +173,10 @@ class Loop:
     def _round(self) -> None:
         self._rest()
         self.health.round_began()
+        if self.exchange.waiting and self._worker.may_commit():
+            self._codec = self.exchange.step() or self._codec
+            self.exchange.settle()
+        self.exchange.follow_shadow()
         asked = self._bounded(self._asked)
         blocks = self._poll(asked)
         began_s, records = self._monotonic_s(), sum(map(len, blocks))
@@ -254,12 +261,11 @@ class Loop:
 
     def _begin(self, found: Recovered) -> None:
         """A partition's state is there: go on with it."""
-        partition, restored = self._partitions[found.partition], Restored(0, 0, 0)
+        partition = self._partitions[found.partition]
         partition.written = found.committed
         partition.boundaries.append((found.position, found.event_ns))
-        if found.saved is not None:
-            restored = self._checkpoints.restore(partition, found.saved)
-        if found.event_ns is not None:
+        restored = self.exchange.restore(partition, found)
+        if found.event_ns is not None and found.succession is None:
             self._pipeline.set_event_ns(partition.number, found.event_ns)
         self._maintenance.restore(found)
         self.viewing.restored(partition.number)
@@ -297,6 +303,7 @@ class Loop:
 
     def _end_replays(self) -> None:
         for number in self._partitions.replaying:
+            self.exchange.follow(self._partitions[number], self._worker.position(number))
             if self._worker.position(number) >= self._partitions[number].written:
                 self._partitions[number].phase = Phase.RUNNING
 
@@ -314,9 +321,12 @@ class Loop:
         for block in blocks:
             partition = self._partitions[block.partition]
             old, rest = block.split(partition.written)
+            ticks, old = self.exchange.replay(partition, old)
+            self._commits.replayed(ticks)
             if len(old):
                 self._replay(old)
             if len(rest):
+                self.exchange.follow(partition, rest.first_offset)
                 if partition.phase is not Phase.RUNNING:
                     # From the first new tick on the restored state is where it was.
                     partition.phase = Phase.RUNNING
@@ -348,6 +358,7 @@ class Loop:
         seconds = self._monotonic_s() - started_s
         self._checkpoints.note(result)
         self.viewing.scored(result)
+        self.exchange.compare(result, started_s)
         refused = [reject for _, several in decoded for reject in several]
         by_partition = {block.partition: block for block in blocks}
         self._commits.add(result, refused, by_partition, pipeline_s=seconds)

@@ -42,6 +42,7 @@ from detector.core.rehearsal import Forecast
 from detector.core.scores import LARGEST, Acquaintance
 from detector.core.thresholds.deployed import Deployed
 from detector.core.ticks import REJECT_REASONS, Float64, Outcome
+from detector.service.model_metrics import ModelMetrics
 
 _SECONDS = (
     50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 0.5,
@@ -250,6 +251,7 @@ class Metrics:
             "Requests refused: method, body, size, slow, viewers or connections (too many)",
             "reason",
         )
+        self.models = ModelMetrics(registry)
         self.model = Info("detector_model", "The model in use", registry=registry)
         self.engine = Info(
             "detector_engine",

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from detector.core.records import Message
+from detector.core.state import Change
+from detector.service.succession import Succession
 from detector.transport.broker import Standing
 
 
@@ -34,6 +36,9 @@ class Partition:
     forgotten: series whose saved state is to be deleted.
     mutes_changed: other mutes are to be saved.
     standing: where it stood when it was last asked for, while it is restored.
+    judged_from: the first tick judged as now, if it was judged otherwise before.
+    changes: who judged before, of ticks that a restart may read again, ascending.
+    succession: what it goes through until it is judged like the others.
     lag: records not yet read; None: not known yet.
     """
 
@@ -46,6 +51,9 @@ class Partition:
     forgotten: set[str] = field(default_factory=set)
     mutes_changed: bool = False
     standing: Standing | None = None
+    judged_from: int | None = None
+    changes: list[Change] = field(default_factory=list)
+    succession: Succession | None = None
     lag: int | None = None
 
     @property

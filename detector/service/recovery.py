@@ -10,11 +10,12 @@ means that somebody changed the one or the other.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from detector.core.state import (
+    MUTES_KEY,
     WATERMARK_KEY,
     Deployment,
     SavedPartition,
@@ -24,11 +25,15 @@ from detector.core.state import (
 )
 from detector.errors import StateError
 from detector.service.partitions import Partition, Partitions
+from detector.service.succession import Succession
 from detector.transport.broker import Standing, StateReader, Worker
 
 _READ_S = 0.05
 #: How long the state may differ from the committed offset before that is an error.
 _SETTLE_S = 10.0
+
+
+Successions = Callable[[int, Watermark, Mapping[bytes, bytes], str], Succession | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ class Recovered:
     lost: ticks (records) that were deleted before they were read
     since_s: when its restore began, on the monotonic clock
     by: the transaction that wrote last
+    judged_from: the first tick judged as by now, if any was judged otherwise
+    succession: where another judged the ticks that come again; saved is empty then
     """
 
     partition: int
@@ -62,6 +69,8 @@ class Recovered:
     lost: int
     since_s: float
     by: str = ""
+    judged_from: int | None = None
+    succession: Succession | None = None
 
 
 class Recovery:
@@ -79,9 +88,15 @@ class Recovery:
         self._worker, self._partitions = worker, partitions
         self._codec, self._policy = codec, policy
         self._monotonic_s = monotonic_s
+        #: Asked what a partition goes through that another has judged.
+        self.succession: Successions | None = None
         self._reader: StateReader | None = None
         self._since_s = 0.0
         self._read_s: float | None = None  # when everything there was had been read
+
+    def exchanged(self, codec: StateCodec) -> None:
+        """State is read by another model from now on."""
+        self._codec = codec
 
     def restart(self) -> None:
         """Other partitions are to be restored now: what was under way starts again."""
@@ -196,6 +211,11 @@ class Recovery:
                 "without them, windows empty: delivery.on_lost_ticks: continue"
             )
         table = self._reader.tables()[partition]
+        succession = None
+        if self.succession is not None and not gone:
+            succession = self.succession(partition, mark, table, state)
+        if succession is not None:
+            table = {key: table[key] for key in (MUTES_KEY,) if key in table}
         saved = self._codec.decode(partition, table, state, heads_only=gone)
         if self._policy.exactly_once and len(saved):
             newest = max([*saved.same_as_of.tolist(), *saved.foreign_as_of.tolist()])
@@ -207,7 +227,16 @@ class Recovery:
         position = max(mark.committed, standing.first) if gone else mark.needed_from
         committed = max(mark.committed, standing.first)
         return Recovered(
-            partition, committed, position, mark.event_ns, saved, lost, self._since_s, mark.by
+            partition,
+            committed,
+            position,
+            mark.event_ns,
+            saved,
+            lost,
+            self._since_s,
+            mark.by,
+            mark.judged_from,
+            succession,
         )
 
 

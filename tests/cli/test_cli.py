@@ -307,7 +307,7 @@ def test_train_makes_a_model_that_the_other_commands_take(tmp_path: Path) -> Non
             cwd=tmp_path,
         )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("note: a detector is running with the model in trained: it goes")
+    assert done.stderr.startswith("note: a detector is running with the model in trained: it takes")
     assert len(done.stdout.splitlines()) == 1
     report = json.loads(done.stdout)
     assert report["ticks"] == 4000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -106,8 +107,8 @@ def test_fault_13_times_that_repeat_go_back_and_leap_ahead(scene: Scene) -> None
 
 
 def test_fault_15_a_model_swapped_in_the_middle_and_a_crash(scene: Scene, tmp_path: Path) -> None:
-    """The windows of the old model are of no use to the new one: every series warms up again,
-    visibly, and what was published stays."""
+    """The old model is gone, so its windows are of no use to the new one: every series warms up
+    again, visibly, and what was published stays."""
     identity = {"group_instance_id": "one"}
     other = tmp_path / "other-model"
     make_artifact(other, length=LENGTH, seed=1)
@@ -118,6 +119,7 @@ def test_fault_15_a_model_swapped_in_the_middle_and_a_crash(scene: Scene, tmp_pa
         assert worker.terminate() == 0, worker.log()
     before = scene.seen()
     scene.publish(1500)
+    shutil.rmtree(scene.model_path)
     with scene.worker(1, model=other, kafka=identity, fault=Fault("committed", when=3)) as worker:
         worker.wait_ended(timeout_s=60)
     assert "warming_again" in worker.log()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,6 +221,7 @@ def test_the_state_of_a_changed_model_is_not_mixed(operator: Operator, tmp_path:
     operator.run_through()
     other = tmp_path / "other"
     make_artifact(other, length=LENGTH, seed=1)
+    shutil.rmtree(scene.model_path)  # else the new one would go on from its windows
     with scene.worker(1, model=other) as worker:
         worker.wait_ready()
         wait_for(lambda: total(worker.metrics(), "detector_warming_series") == 6, "all are warming")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -140,14 +140,7 @@ class Changing:
                 Codec(tick_format(config), mine.features.fields),
                 pipeline,
                 Metrics(registry),
-                type(told)(
-                    told.deployment,
-                    told.commit,
-                    told.health,
-                    told.poll,
-                    told.recovery,
-                    self.interval_s,
-                ),
+                replace(told, state_interval_s=self.interval_s),
                 judges=Judges(config, mine, find),
                 wall_s=self.clock,
                 monotonic_s=self.clock,

@@ -154,7 +154,7 @@ def test_the_dashboard_is_complete() -> None:
     rows = [p["title"] for p in dashboard["panels"] if p["type"] == "row"]
     assert rows == [
         "Overview", "Throughput and lag", "Latency", "Budget", "Scores, thresholds, drift",
-        "Alerts", "Model", "State and process",
+        "Alerts", "Model and shadow", "Mutes, bridge, page", "State and process",
     ]  # fmt: skip
     ids = [p["id"] for p in panels(dashboard)]
     assert len(ids) == len(set(ids))

@@ -26,7 +26,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     with secured_node(tmp_path_factory.mktemp("secured")) as started:
         with started.administrator() as admin:
             topics = _TOPIC.findall(permissions.PAGE.read_text())
-            assert len(topics) == 4
+            assert len(topics) == 6
             admin.create_topics(
                 {
                     name: {

@@ -26,7 +26,7 @@ from tests.secured.authority import Authority
 
 #: The user of the daemon, as docs/security.md names it.
 USER = "detector"
-USERS = (USER, "reader", "publisher", "operator", "stranger")
+USERS = (USER, "reader", "publisher", "operator", "bridge", "stranger")
 _MODULE = "org.apache.kafka.common.security"
 
 

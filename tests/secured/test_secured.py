@@ -15,7 +15,7 @@ from kafka.admin import ACL
 from detector.config import parse_config
 from detector.core.records import Message
 from detector.errors import AccessError, DetectorError
-from detector.transport.broker import Worker
+from detector.transport.broker import Follower, Worker
 from detector.transport.configured import make_broker, prepare_topics, topics
 from detector.transport.kafka import KafkaBroker
 from tests.artifacts import make_artifact
@@ -108,6 +108,7 @@ def test_everything_works_with_the_permissions_of_the_docs_and_shows_no_secret(
     assert sum(map(int, kept)) == 2 * SERIES
     assert "records to ticks again" in run("operator", "dead-letters", "--republish")
     run("operator", "state", "grow")
+    assert "muted none-*" in run("operator", "mute", "none-*", "--for", "2h")
     assert "begins at" in run("operator", "state", "reset", "--to", "committed")
     said = "".join(written)
     assert len(said) > 10_000
@@ -252,8 +253,8 @@ def test_a_command_that_is_refused_ends_with_77_and_one_line(node: Node, tmp_pat
 
 
 DAEMON = permissions.of_user(USER)
-[CONFIGS] = [acl for acl in DAEMON if "CONFIGS" in permissions.name(acl)]
-NEEDED = [acl for acl in DAEMON if acl is not CONFIGS]
+CONFIGS = [acl for acl in DAEMON if "CONFIGS" in permissions.name(acl)]
+NEEDED = [acl for acl in DAEMON if acl not in CONFIGS]
 
 
 @contextmanager
@@ -305,8 +306,9 @@ def test_a_permission_that_is_missing_is_named(node: Node, acl: ACL) -> None:
         wait_for(named, f"a refusal without {permissions.name(acl)}", timeout_s=DEADLINE_S)
 
 
-def test_without_a_look_at_the_state_topics_settings_a_worker_goes_on(
-    node: Node, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("acl", CONFIGS, ids=permissions.name)
+def test_without_a_look_at_a_topics_settings_a_worker_goes_on(
+    node: Node, acl: ACL, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = parse_config(tree(by_user(node)))
 
@@ -315,8 +317,37 @@ def test_without_a_look_at_the_state_topics_settings_a_worker_goes_on(
         prepare_topics(config, make_broker(config), check_state=True)
         return "cannot be read (no permission: operation DescribeConfigs)" in caplog.text
 
-    with without(node, CONFIGS):
+    with without(node, acl):
         wait_for(said, "a warning without DescribeConfigs", timeout_s=DEADLINE_S)
+
+
+def test_the_bridge_follows_with_its_own_permissions(node: Node) -> None:
+    config = parse_config(tree(by_user(node, sasl_plain_username="bridge")))
+    broker = make_broker(config)
+    prepare_topics(config, broker)
+    name = f"{config.bridge.group}-somebody"
+
+    def follower() -> Follower:
+        return broker.follower(
+            name,
+            config.alerts.topic,
+            kept_in=config.bridge.topic,
+            from_beginning=True,
+            create=False,
+        )
+
+    first = follower()
+    try:
+        ends = first.ends()
+        first.commit([Message(b"key", b"value")], ends)
+    finally:
+        first.close()
+    second = follower()
+    try:
+        assert second.table() == {b"key": b"value"}
+        assert second.positions() == ends
+    finally:
+        second.close()
 
 
 def test_a_topic_that_may_not_be_seen_is_not_taken_for_missing(node: Node) -> None:

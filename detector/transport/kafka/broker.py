@@ -148,7 +148,7 @@ class KafkaBroker:
     def _missing(self, admin: Any, topics: Topics) -> list[str]:
         """Raises AccessError for those that nobody shows us."""
         found = self._described(admin, topics)
-        hidden = [n for n, t in found.items() if t["error_code"] == _HIDDEN]
+        hidden = [n for n in _names(topics) if found[n]["error_code"] == _HIDDEN]
         if hidden:
             raise AccessError(
                 f"{self.describe()}: {self._settings.access.security.principal} may not see "

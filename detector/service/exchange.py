@@ -87,6 +87,11 @@ class Exchange:
     def waiting(self) -> bool:
         return self._offered is not None
 
+    @property
+    def series(self) -> int:
+        """From any thread: how many there are."""
+        return self._pipeline.active_series()
+
     def compare(self, result: BatchResult, now_s: float) -> None:
         """What the one in use and the one in the shadow said of new ticks."""
         if self._shadow is not None:

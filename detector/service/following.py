@@ -25,6 +25,9 @@ from detector.service.preparing import prepare
 from detector.service.rereading import changed, merged
 from detector.service.shadow import Shadow
 
+#: Series whose state is written at once, and holds up scoring for that long (30 µs each), when a
+#: model from the shadow keeps what it has learned. With more it begins from its calibration.
+_MOST_WARM = 1_500
 #: What a directory looks like: where the link leads, and its files with their times and sizes.
 Sight = tuple[str, tuple[tuple[str, int, int, int], ...]]
 
@@ -42,7 +45,8 @@ def sight(path: Path) -> Sight | None:
 
 class Follower:
     """model: the link or directory; artifact: what was loaded from it; reread: the configuration as
-    it is by now, raising DetectorError."""
+    it is by now, raising DetectorError; most_warm: series with which a model from the shadow keeps
+    its levels and tails."""
 
     def __init__(
         self,
@@ -53,11 +57,12 @@ class Follower:
         exchange: Exchange,
         *,
         interval_s: float = 1.0,
+        most_warm: int = _MOST_WARM,
     ) -> None:
         self._model, self._artifact = model, artifact
         self._config, self._reread = config, reread
         self._exchange, self._metrics = exchange, exchange.metrics.models
-        self._interval_s = interval_s
+        self._interval_s, self._most_warm = interval_s, most_warm
         self._asked, self._ended = threading.Event(), threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
@@ -146,8 +151,9 @@ class Follower:
         if shadow is not None and judge_of(config, artifact) == judge_of(
             self._config, shadow.artifact
         ):
-            candidate = replace(candidate, track=shadow.track, warm=True)
             self._shadow = None
+            if self._exchange.series <= self._most_warm:
+                candidate = replace(candidate, track=shadow.track, warm=True)
         before, self._artifact, self._config = self._artifact, artifact, config
         self._exchange.offer(replace(candidate, applied=lambda: self._applied(artifact)))
         event("model ready", model=artifact.version, before=before.version, warm=candidate.warm)

@@ -80,6 +80,8 @@ def scene(
     directory: Path,
     said: pytest.LogCaptureFixture,
     reread: Callable[[Config], Config] = lambda config: config,
+    *,
+    most_warm: int = 100,
     **sections: Mapping[str, Any],
 ) -> Iterator[Scene]:
     said.set_level("INFO")
@@ -101,6 +103,7 @@ def scene(
             lambda: reread(config),
             run.daemon.exchange,
             interval_s=0.05,
+            most_warm=most_warm,
         )
         follower.start()
         try:
@@ -245,6 +248,24 @@ def test_a_shadow_scores_publishes_nothing_and_is_compared_then_promoted_warm(
         assert at.run.daemon.exchange.snapshot()["shadow"] is None
         said = [getattr(r, "fields", {}).get("goes_on", "") for r in caplog.records]
         assert "warm from the shadow" in said
+        assert {a["model_version"] for a in at.alerts()} == {"random-1", "random-2"}
+
+
+def test_with_many_series_a_model_from_the_shadow_begins_from_its_calibration(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its state would be written at once: nobody is to wait for that."""
+    models(tmp_path, 2)
+    shadow = {"shadow": str(tmp_path / "m2")}
+    with scene(tmp_path, caplog, most_warm=3, model=shadow) as at:
+        wait_for(lambda: at.run.daemon.exchange.snapshot()["shadow"] is not None, "a shadow")
+        at.feed()
+        move_link(at.link, load_artifact(tmp_path / "m2"), action="promote")
+        at.wait("applied")
+        at.feed()
+        assert at.run.daemon.exchange.snapshot()["shadow"] is None
+        said = [getattr(r, "fields", {}).get("goes_on", "") for r in caplog.records]
+        assert "windows go on, levels begin from its calibration" in said
         assert {a["model_version"] for a in at.alerts()} == {"random-1", "random-2"}
 
 

@@ -183,10 +183,14 @@ def test_the_probes_ask_what_the_daemon_answers() -> None:
 
 def test_the_operator_scrapes_it_under_the_name_that_the_rules_expect() -> None:
     told = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
-    (job,) = [j for j in told["scrape_configs"] if j["job_name"] == "detector"]
-    text = _template("servicemonitor.yaml")
-    assert f"targetLabel: job\n          replacement: {job['job_name']}\n" in text
-    assert f"path: {job['metrics_path']}\n" in text
+    jobs = told["scrape_configs"]
+    workers, bridge = _template("servicemonitor.yaml").split("\n---\n")
+    assert [job["job_name"] for job in jobs] == ["detector", "detector-bridge"]
+    for job, text in zip(jobs, (workers, bridge), strict=True):
+        assert f"targetLabel: job\n          replacement: {job['job_name']}\n" in text
+        assert f"path: {job['metrics_path']}\n" in text
+    assert "app.kubernetes.io/component: worker" in workers
+    assert "app.kubernetes.io/component: bridge" in bridge
 
 
 def test_a_pod_has_more_time_to_stop_than_the_daemon_takes() -> None:

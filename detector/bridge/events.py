@@ -87,10 +87,18 @@ def link_to(base: str | None, alert_id: str) -> str | None:
     return None if base is None else f"{base.rstrip('/')}/#/alerts/{quote(alert_id, safe='')}"
 
 
+#: What the end of an alert of a kind means.
+_ENDED = {
+    "silence": "is heard again",
+    "model_drift": "is back in the world its model was trained in",
+    "new_normal": "has its new normal",
+}
+_AS_USUAL = "is as usual again"
+
+
 def summary(facts: Facts) -> str:
     """A line for people, of an alert that is open."""
-    series = facts.series if len(facts.series) <= 200 else facts.series[:200] + "..."
-    score = _number(facts.score)
+    series, score = _short(facts.series), _number(facts.score)
     if facts.kind == "silence":
         return f"{series} is silent for {score} s (limit {_number(facts.threshold)} s)"
     if facts.kind == "model_drift":
@@ -98,6 +106,17 @@ def summary(facts: Facts) -> str:
     if facts.kind == "new_normal":
         return f"{series}: an incident lasts so long that it is learned from"
     return f"{series} is anomalous: score {score} above {_number(facts.threshold)}"
+
+
+def news(facts: Facts) -> str:
+    """A line for people, of what an event tells."""
+    if facts.state == "resolved":
+        return f"{_short(facts.series)} {_ENDED.get(facts.kind, _AS_USUAL)}"
+    return summary(facts)
+
+
+def _short(series: str) -> str:
+    return series if len(series) <= 200 else series[:200] + "..."
 
 
 def top(shares: dict[str, float], *, percent: bool = False) -> str:
@@ -127,7 +146,7 @@ def environment_of(event: Event, link: str | None) -> dict[str, str]:
         "ALERT_FAULT": facts.fault.kind if facts.fault else "",
         "ALERT_MODEL_VERSION": facts.model_version,
         "ALERT_MUTED": "true" if facts.muted else "false",
-        "ALERT_SUMMARY": summary(facts),
+        "ALERT_SUMMARY": news(facts),
         "ALERT_LINK": link_to(link, facts.alert_id),
     }
     return {

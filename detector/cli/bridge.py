@@ -107,6 +107,7 @@ def run_bridge(options: argparse.Namespace, config: Config) -> int:
             logs.event("password without TLS", level=logging.WARNING, target=target.name)
     prepare_topics(config, broker)
     bridge = Bridge(config, broker, targets, from_beginning=options.from_beginning)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it has nothing to read again
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: bridge.stop())
     bridge.run()

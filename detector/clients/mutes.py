@@ -14,7 +14,7 @@ from detector.core.records import Message
 from detector.core.state import WATERMARK_KEY, decode_watermark, series_of_key
 from detector.errors import DataError, UsageError
 from detector.transport.broker import Broker
-from detector.transport.configured import make_broker, prepare_topics, topics
+from detector.transport.configured import make_broker, prepare_topics, require_broker, topics
 
 #: A log may end in what no poll returns: so long a silence is an end too.
 _QUIET_S = 5.0
@@ -44,7 +44,8 @@ class Listed:
 
 
 def known(config: Config) -> Known:
-    """Asks the broker, while workers run."""
+    """Asks the broker, while workers run. Raises DataError where there is none."""
+    require_broker(config)
     names, clocks = set[str](), list[int]()
     for partition, table in make_broker(config).saved(topics(config)).items():
         for key, value in table.items():
@@ -85,6 +86,7 @@ def give(config: Config, mute: Mute, *, event_ns: int | None) -> None:
 
 def take_back(config: Config, identity: str) -> Mute:
     """The one whose id begins with identity. Raises DataError where none or several do."""
+    require_broker(config)
     broker = make_broker(config)
     prepare_topics(config, broker)
     given, _ = _read(config, broker)
@@ -104,7 +106,8 @@ def take_back(config: Config, identity: str) -> Mute:
 
 def list_mutes(config: Config) -> tuple[list[Listed], int]:
     """Those of the configuration and those given, and how many records of the commands topic
-    cannot be used."""
+    cannot be used. Raises DataError where there is no broker."""
+    require_broker(config)
     broker = make_broker(config)
     prepare_topics(config, broker)
     given, garbled = _read(config, broker)

@@ -16,7 +16,7 @@ from detector.core.state import (
 )
 from detector.errors import StateError
 from detector.transport.broker import Standing
-from detector.transport.configured import deployment, make_broker, topics
+from detector.transport.configured import deployment, make_broker, require_broker, topics
 
 Target = Literal["committed", "state", "earliest", "latest"]
 
@@ -37,7 +37,9 @@ class PartitionState:
 
 
 def show_state(config: Config) -> list[PartitionState]:
-    """What is saved of each partition of the ticks topic."""
+    """What is saved of each partition of the ticks topic. Raises DataError where there is no
+    broker."""
+    require_broker(config)
     keeper = make_broker(config).keeper(topics(config))
     try:
         standing, tables = keeper.standing(), keeper.tables()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from detector.config import Config, commands_topic
 from detector.core.state import Deployment
+from detector.errors import DataError
 from detector.transport.broker import Broker, Topics
 
 if TYPE_CHECKING:
@@ -31,6 +32,17 @@ def deployment(config: Config) -> Deployment:
 def make_broker(config: Config) -> Broker:
     """Nothing is connected yet."""
     return _embedded(config) if config.transport == "embedded" else _kafka(config)
+
+
+def require_broker(config: Config) -> None:
+    """For commands that ask or tell a detector: on an embedded broker that nobody has made they
+    would answer to nobody. Raises DataError."""
+    path = Path(config.embedded.path)
+    if config.transport == "embedded" and not path.exists():
+        raise DataError(
+            f"embedded broker {path}: no such file seen from {Path.cwd()}: give --config, and "
+            "stand where the detector stands (embedded.path is relative) or give the path in full"
+        )
 
 
 def prepare_topics(config: Config, broker: Broker, *, check_state: bool = False) -> None:

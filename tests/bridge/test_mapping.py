@@ -294,3 +294,12 @@ def test_what_a_later_version_adds_is_passed_over() -> None:
     tree = json.loads(opened("a"))
     tree["data"] |= {"new": {"x": 1}, "state": "muted", "muted": True}
     assert read_event(json.dumps(tree).encode()).data.muted
+
+
+def test_a_command_is_not_told_of_an_end_as_of_a_beginning() -> None:
+    before, after = (
+        environment_of(read(one), None)["ALERT_SUMMARY"]
+        for one in (opened("pump"), resolved("pump"))
+    )
+    assert "is anomalous" in before
+    assert after == "pump is as usual again"

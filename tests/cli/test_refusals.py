@@ -338,3 +338,17 @@ def test_a_broker_file_that_is_no_database_ends_with_69(
     extra = ("--data", data) if command == "publish" else ()
     done = detector(command, "--config", config, *extra, cwd=tmp_path)
     assert "not a database" in refusal(done, 69)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("mute", "a*", "--for", "1h"), ("mute", "list"), ("unmute", "a"), ("state", "show")],
+    ids=" ".join,
+)
+def test_who_asks_a_broker_that_nobody_has_made_is_told_so(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    done = detector(*command, cwd=tmp_path)
+    assert done.returncode == 65
+    assert "var/detector.sqlite: no such file seen from" in done.stderr
+    assert list(tmp_path.iterdir()) == []

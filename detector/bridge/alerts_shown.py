@@ -10,12 +10,14 @@ muted goes at once. Pure: the time is given.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 
 import msgspec
 
-from detector.bridge.events import Event, Facts
+from detector.bridge.events import KINDS_OF_WINDOWS, Event, Facts
 
 Key = tuple[str, str, str]
+SEVERITIES = ("warning", "critical")
 
 
 class Shown(msgspec.Struct):
@@ -55,7 +57,7 @@ class AlertsShown:
     def fold(self, event: Event) -> None:
         """An event, in the order of the topic."""
         facts = event.data
-        mine = [key for key in self._keys(facts.series, facts.kind) if key in self._shown]
+        mine = [key for key in self._keys(facts) if key in self._shown]
         if facts.resolved or facts.muted:
             for key in mine:
                 self._end(key, facts.event_ns, at_once=facts.muted)
@@ -63,12 +65,22 @@ class AlertsShown:
         this = (facts.series, facts.kind, facts.severity)
         for key in mine:  # of an episode whose end was not heard
             old = self._shown[key]
-            if key != this and old.facts.alert_id != facts.alert_id:
+            if key != this and (old.facts.alert_id != facts.alert_id or key[1] != facts.kind):
                 self._end(key, facts.event_ns, at_once=False)
         self._open(this, event)
 
-    def _keys(self, series: str, kind: str) -> list[Key]:
-        return [(series, kind, severity) for severity in ("warning", "critical")]
+    def _keys(self, facts: Facts) -> list[Key]:
+        """Of its series and kind, and those that a model of another kind has opened of it."""
+        keys = [(facts.series, facts.kind, severity) for severity in SEVERITIES]
+        if facts.kind in KINDS_OF_WINDOWS:
+            keys += [
+                key
+                for key in product([facts.series], KINDS_OF_WINDOWS, SEVERITIES)
+                if key[1] != facts.kind
+                and key in self._shown
+                and self._shown[key].facts.alert_id == facts.alert_id
+            ]
+        return keys
 
     def _open(self, key: Key, event: Event) -> None:
         old = self._shown.get(key)

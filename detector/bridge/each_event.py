@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from detector.bridge.events import Event, read_event
+from detector.bridge.events import KINDS_OF_WINDOWS, Event, Facts, read_event
 from detector.bridge.reports import Reports
 from detector.bridge.verdicts import Attempt, BackOff, Verdict
 from detector.core.records import Message, Record
@@ -92,7 +92,7 @@ class EachEvent:
         """What is to be kept once it is told; None: it is not told. Of a muted alert only the event
         that says so is, to whom the alert was told."""
         facts = event.data
-        key = msgspec.json.encode((facts.series, facts.kind))
+        key = self._key(facts)
         told = self._told.get(key) == facts.alert_id.encode()
         if facts.muted and not told:
             self._reports.left_out("muted")
@@ -100,6 +100,16 @@ class EachEvent:
         if facts.muted or facts.resolved:
             return [Message(key, None)] if told else []
         return [] if told else [Message(key, facts.alert_id.encode())]
+
+    def _key(self, facts: Facts) -> bytes:
+        """Where it is kept that an alert was told: under the kind that it was opened with."""
+        key = msgspec.json.encode((facts.series, facts.kind))
+        if facts.kind in KINDS_OF_WINDOWS and key not in self._told:
+            for kind in KINDS_OF_WINDOWS:
+                other = msgspec.json.encode((facts.series, kind))
+                if self._told.get(other) == facts.alert_id.encode():
+                    return other
+        return key
 
     def _settle(self, event: Event, follower: Follower) -> bool:
         """False: stopped before."""

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from detector.core.alerts import PREDICTION, RECONSTRUCTION
 from detector.core.moments import parse_moment
 
 RESOLVED = "resolved"
@@ -87,6 +88,8 @@ def link_to(base: str | None, alert_id: str) -> str | None:
     return None if base is None else f"{base.rstrip('/')}/#/alerts/{quote(alert_id, safe='')}"
 
 
+#: Of one episode each: a model of another kind may end what one has opened.
+KINDS_OF_WINDOWS = (RECONSTRUCTION, PREDICTION)
 #: What the end of an alert of a kind means.
 _ENDED = {
     "silence": "is heard again",
@@ -98,7 +101,9 @@ _AS_USUAL = "is as usual again"
 
 def summary(facts: Facts) -> str:
     """A line for people, of an alert that is open."""
-    series, score = _short(facts.series), _number(facts.score)
+    # An event that only says that a mute has ended has no score of its own.
+    score = _number(facts.peak_score if facts.score is None else facts.score)
+    series = _short(facts.series)
     if facts.kind == "silence":
         return f"{series} is silent for {score} s (limit {_number(facts.threshold)} s)"
     if facts.kind == "model_drift":

@@ -22,6 +22,8 @@ from detector.core.ticks import Bool, Int64, TickBatch
 from detector.errors import StateError
 
 _VERSION = 1
+#: What the names of those of the configuration begin with.
+CONFIGURED = "config-"
 _LAST = int(np.iinfo(np.int64).max)
 
 
@@ -51,7 +53,7 @@ def named(mute: Mute) -> Mute:
     """The same with a name that follows from what it says."""
     said = msgspec.structs.replace(mute, id="")
     digest = hashlib.blake2b(msgspec.json.encode(said), digest_size=4).hexdigest()
-    return msgspec.structs.replace(mute, id=f"config-{digest}")
+    return msgspec.structs.replace(mute, id=f"{CONFIGURED}{digest}")
 
 
 @dataclass(frozen=True, slots=True)

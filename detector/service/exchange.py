@@ -9,6 +9,8 @@ brought up to where they changed (succession.py).
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -69,6 +71,9 @@ class Exchange:
         self._unsettled = False
         self._shadow: Shadow | None = None
         self._shadow_offered: tuple[Shadow | None] | None = None
+        self._lock = threading.Lock()  # of what is offered
+        #: Told of a partition whose series came later than its state.
+        self.came: Callable[[int], None] = lambda _: None
         if judges is not None:
             checkpoints.judge = judges.current
             recovery.succession = judges.succession
@@ -77,11 +82,13 @@ class Exchange:
 
     def offer(self, candidate: Candidate) -> None:
         """From any thread: it is taken between two rounds; one that waits still is not any more."""
-        self._offered = candidate
+        with self._lock:
+            self._offered = candidate
 
     def offer_shadow(self, shadow: Shadow | None) -> None:
         """From any thread: from the next round on this one is in the shadow, or none."""
-        self._shadow_offered = (shadow,)
+        with self._lock:
+            self._shadow_offered = (shadow,)
 
     @property
     def waiting(self) -> bool:
@@ -98,12 +105,22 @@ class Exchange:
             self._shadow.note(result, self._pipeline.primary, now_s)
 
     def follow_shadow(self) -> None:
-        """Between two rounds."""
-        offered = self._shadow_offered
-        if offered is None:
-            return
-        self._shadow_offered = None
-        self._put_in_the_shadow(offered[0])
+        """Between two rounds. One that came after a candidate is for that one."""
+        with self._lock:
+            offered = self._shadow_offered
+            if offered is None or self._offered is not None:
+                return
+            self._shadow_offered = None
+        (shadow,) = offered
+        fields = self._pipeline.primary.features.fields
+        if shadow is not None and shadow.track.features.fields != fields:
+            event(
+                "not put in the shadow: it reads other fields than the model in use",
+                level=logging.ERROR,
+                model=shadow.artifact.version,
+            )
+            shadow = None
+        self._put_in_the_shadow(shadow)
 
     def _put_in_the_shadow(self, shadow: Shadow | None) -> None:
         self._shadow = shadow
@@ -130,10 +147,19 @@ class Exchange:
         """Between two rounds: take what was offered, unless ticks that another has judged come
         again, or the last change is not wholly written. Returns how ticks are read from now on;
         None: as before."""
-        offered = self._offered
-        if offered is None or self._busy():
+        with self._lock:
+            offered = self._offered
+            if offered is None or self._busy():
+                return None
+            self._offered = None
+        if offered.warm and (self._shadow is None or self._shadow.track is not offered.track):
+            event(
+                "refused: it is not in the shadow any more; promote it again",
+                level=logging.ERROR,
+                model=offered.artifact.version,
+            )
+            self.metrics.models.changes.labels("refused").inc()
             return None
-        self._offered = None
         return self._take(offered)
 
     def settle(self) -> None:
@@ -225,7 +251,7 @@ class Exchange:
         partition.succession = found.succession
         partition.changes = found.succession.changes
         partition.judged_from = partition.changes[-1].until
-        return self.follow(partition, found.position) or Restored(0, 0, 0)
+        return self._follow(partition, found.position) or Restored(0, 0, 0)
 
     def replay(self, partition: Partition, block: RecordBlock) -> tuple[int, RecordBlock]:
         """Ticks that others have judged: how many, and the rest of the block."""
@@ -237,8 +263,16 @@ class Exchange:
             self.follow(partition, rest.first_offset)
         return ticks, rest
 
-    def follow(self, partition: Partition, position: int) -> Restored | None:
-        """Nothing before position comes any more. What was taken over; None: nothing yet."""
+    def follow(self, partition: Partition, position: int) -> None:
+        """Nothing before position comes any more."""
+        restored = self._follow(partition, position)
+        if restored is not None:
+            for name in ("resumed", "warming", "no_room"):
+                self.metrics.restored.labels(name).inc(getattr(restored, name))
+            self.came(partition.number)
+
+    def _follow(self, partition: Partition, position: int) -> Restored | None:
+        """What was taken over; None: nothing yet."""
         succession = partition.succession
         if succession is None or not succession.advance(position):
             return None

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from detector.config import Config
+from detector.core.state import Judge
 from detector.errors import DetectorError
 from detector.model.directory import Artifact, load_artifact
 from detector.model.in_use import held
@@ -69,6 +70,7 @@ class Follower:
         self._seen = self._before = sight(model)
         self._locks = contextlib.ExitStack()
         self._shadow: Shadow | None = None
+        self._shadow_judge: Judge | None = None  # the rules that it was made by
 
     def start(self) -> None:
         self._locks.enter_context(held(self._model))
@@ -148,9 +150,9 @@ class Follower:
             return
         candidate = prepare(config, artifact)
         shadow = self._shadow
-        if shadow is not None and judge_of(config, artifact) == judge_of(
-            self._config, shadow.artifact
-        ):
+        if shadow is not None and artifact.features.fields != shadow.track.features.fields:
+            self._shadow = None  # it cannot read what the new one reads
+        elif shadow is not None and judge_of(config, artifact) == self._shadow_judge:
             self._shadow = None
             if self._exchange.series <= self._most_warm:
                 candidate = replace(candidate, track=shadow.track, warm=True)
@@ -176,7 +178,8 @@ class Follower:
         if artifact.version == self._artifact.version:
             event("the model in the shadow is the one in use: not scored twice")
             return
-        if self._shadow is not None and self._shadow.artifact.version == artifact.version:
+        judge = judge_of(self._config, artifact)
+        if self._shadow is not None and self._shadow_judge == judge:
             return
         track = prepare(self._config, artifact).track
         if track.features.fields != self._artifact.features.fields:
@@ -184,5 +187,5 @@ class Follower:
                 f"{path}: reads the fields {', '.join(track.features.fields)}, the model in use "
                 f"{', '.join(self._artifact.features.fields)}: it cannot be its shadow"
             )
-        self._shadow = Shadow(artifact, track, self._metrics)
+        self._shadow, self._shadow_judge = Shadow(artifact, track, self._metrics), judge
         self._exchange.offer_shadow(self._shadow)

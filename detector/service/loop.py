@@ -90,6 +90,7 @@ class Loop:
         self.viewing = viewing
         self._maintenance = maintenance
         self.exchange = exchange
+        exchange.came = viewing.restored
         self._policy, self._monotonic_s, self._sleep = policy, monotonic_s, sleep
         self._asked = min(policy.max_records, _SMALL_POLL)
         self._opened = self._stopping = False

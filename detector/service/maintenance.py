@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from detector.core.commands import decode_mute
 from detector.core.moments import rfc3339
-from detector.core.mutes import Mute
+from detector.core.mutes import CONFIGURED, Mute
 from detector.core.pipeline import Pipeline
 from detector.core.records import Record
 from detector.service.commands import Commands
@@ -101,15 +101,25 @@ class Maintenance:
         told, version = self._synced.get(partition.number, (None, 0))
         if told is partition and version == self._version:
             return
-        if not self._commands.caught_up or self._is_behind(partition.number):
+        mutes, number = self._pipeline.stream.mutes, partition.number
+        wanted, read = self._wanted, self._read
+        if not self._commands.caught_up:
+            if not self.known:
+                return
+            # Commands cannot be read: those of the configuration hold, and what was known goes on.
+            held = [one.mute for one in mutes.applied(number) if one.until is None]
+            wanted = {m.id: m for m in held if not m.id.startswith(CONFIGURED)} | self._wanted
+            read = mutes.read(number)
+        elif self._is_behind(number):
             return
-        self._synced[partition.number] = partition, self._version
-        changed = self._pipeline.stream.mutes.apply(
-            partition.number,
-            self._wanted,
+        else:
+            self._synced[number] = partition, self._version
+        changed = mutes.apply(
+            number,
+            wanted,
             at=partition.position,
-            read=self._read,
-            event_ns=self._pipeline.event_ns(partition.number),
+            read=read,
+            event_ns=self._pipeline.event_ns(number),
         )
         self._look(partition.number)
         if changed:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from detector.config import Config
+from detector.config import Config, plain
 
 #: Sections that may, options that may, and those of the sections that may not.
 _SECTIONS = ("threshold", "alerts")
@@ -19,7 +19,7 @@ _OF_TRAINING = ("training", "model")
 def changed(old: Config, new: Config) -> tuple[list[str], list[str]]:
     """The names of the options that differ: those that are taken over, and those that need a
     restart."""
-    one, other = _flat(msgspec.to_builtins(old)), _flat(msgspec.to_builtins(new))
+    one, other = _flat(plain(old)), _flat(plain(new))
     differ = sorted(n for n in one.keys() | other.keys() if one.get(n) != other.get(n))
     relevant = [n for n in differ if n in _OPTIONS or n.split(".")[0] not in _OF_TRAINING]
     taken = [n for n in relevant if _may(n)]

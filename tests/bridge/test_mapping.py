@@ -303,3 +303,19 @@ def test_a_command_is_not_told_of_an_end_as_of_a_beginning() -> None:
     )
     assert "is anomalous" in before
     assert after == "pump is as usual again"
+
+
+def test_a_model_of_another_kind_ends_what_the_last_one_has_opened() -> None:
+    shown = AlertsShown(0.0)
+    shown.fold(read(opened("pump", kind="reconstruction_error")))
+    (key,) = shown
+    shown.taken(key, NOW_S)
+    assert len(shown) == 1
+    shown.fold(read(resolved("pump", kind="prediction_error")))
+    assert len(shown) == 0
+    assert shown.over(shown[key], NOW_S + 1.0)
+
+
+def test_what_is_told_when_a_mute_ends_has_the_score_of_its_peak() -> None:
+    event = read(opened("pump", score=None, peak_score=12.5, muted=False, at_s=3.0))
+    assert "score 12.5" in environment_of(event, None)["ALERT_SUMMARY"]

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
-from detector.config import Config
+from detector.config import Config, Secret
 from detector.errors import ConfigError
 from detector.model.directory import load_artifact
 from detector.model.link import find_model, move_link
@@ -282,3 +283,49 @@ def test_a_model_is_found_by_its_version_wherever_the_link_pointed(tmp_path: Pat
         assert found.version == version
     shutil.rmtree(tmp_path / "m1")
     assert find_model(link, "random-1") is None
+
+
+def test_a_configuration_with_a_secret_is_read_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = {"sasl_plain_password": Secret("s3cret")}
+
+    def other(config: Config) -> Config:
+        return msgspec.structs.replace(
+            config, threshold=msgspec.structs.replace(config.threshold, value=3.0)
+        )
+
+    with scene(tmp_path, caplog, other) as at:
+        at.follower._config = msgspec.structs.replace(
+            at.config, kafka=msgspec.structs.replace(at.config.kafka, **secret)
+        )
+        at.follower.ask()
+        at.wait("applied")
+        assert "s3cret" not in caplog.text
+
+
+def test_a_shadow_is_judged_by_the_rules_that_are_in_force(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Made under others it is made again, so that what is promoted is what is stated."""
+
+    def other(config: Config) -> Config:
+        return msgspec.structs.replace(
+            config, threshold=msgspec.structs.replace(config.threshold, value=3.0)
+        )
+
+    models(tmp_path, 2)
+    with scene(tmp_path, caplog, other, model={"shadow": str(tmp_path / "m2")}) as at:
+        exchange, pipeline = at.run.daemon.exchange, at.run.daemon._pipeline
+        wait_for(lambda: exchange.snapshot()["shadow"] is not None, "a shadow")
+        at.feed()
+        assert pipeline.beside[0].track.policy.threshold == 2.0
+        at.follower.ask()
+        at.wait("applied")
+        wait_for(lambda: pipeline.beside[0].track.policy.threshold == 3.0, "another shadow")
+        at.feed()
+        move_link(at.link, load_artifact(tmp_path / "m2"), action="promote")
+        at.wait("applied", 2)
+        at.feed()
+        assert at.model() == "random-2"
+        assert pipeline.primary.policy.threshold == 3.0

@@ -367,3 +367,16 @@ def test_commands_that_cannot_be_read_hold_up_nothing_for_long(
         stage.run(pauses_s=[4.0])
     assert stage.published()[0]
     assert sum("has not been read yet" in text for text in caplog.messages) == 1
+
+
+def test_mutes_of_the_configuration_hold_although_commands_cannot_be_read(tmp_path: Path) -> None:
+    flags = {}
+    for name, commands in (("read", ScriptedCommands([])), ("never", NeverRead([]))):
+        configured = (Mute(id="config-1", series="*"),)
+        stage = Stage(tmp_path / name, commands=commands, mutes=configured)
+        stage.publish(messages_of(_BEFORE))
+        stage.run(pauses_s=[4.0])
+        flags[name] = [json.loads(a)["data"]["muted"] for a in stage.published()[0]]
+    assert flags["never"] == flags["read"]
+    assert flags["never"]
+    assert all(flags["never"])

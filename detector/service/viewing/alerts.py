@@ -34,6 +34,7 @@ class Found:
     severity: str
     opened_ns: int
     peak: float | None
+    muted: bool = False
 
 
 class Alerts:
@@ -101,7 +102,7 @@ class Alerts:
                 self._keep_open(
                     ShownAlert(
                         one.alert_id, one.kind, one.series, one.partition, one.severity,
-                        one.opened_ns, one.peak, None, None, None, _NO_POINTS,
+                        one.opened_ns, one.peak, None, None, None, _NO_POINTS, one.muted,
                     )
                 )  # fmt: skip
                 self._dirty = True

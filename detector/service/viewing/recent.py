@@ -85,15 +85,18 @@ class Recent:
         self, slot: int, kind: str, episodes: Episodes, severity: str, peak: float | None
     ) -> Found:
         episodes.state.reserve(slot + 1)
-        series = self._pipeline.stream.series
+        stream = self._pipeline.stream
+        series = stream.series
+        name, partition = series.name(slot), series.partition(slot)
         return Found(
             alert_id=episodes.alert_id(slot),
             kind=kind,
-            series=series.name(slot),
-            partition=series.partition(slot),
+            series=name,
+            partition=partition,
             severity=severity,
             opened_ns=episodes.opened_ns(slot),
             peak=peak,
+            muted=stream.mutes.muted(partition, name),
         )
 
     def _points_of(self, partition: int, name: str) -> Points:

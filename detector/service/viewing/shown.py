@@ -15,7 +15,8 @@ from detector.service.viewing.history import Points
 class ShownAlert:
     """An episode. alert: its newest event, None where it was opened before this process and nothing
     has been heard of it since; opening: the event that opened it, or the oldest known; committed_s:
-    of the newest event, wall clock; points: scores of its series before and since.
+    of the newest event, wall clock; points: scores of its series before and since; was_muted: as
+    its partition was restored.
     """
 
     alert_id: str
@@ -29,6 +30,7 @@ class ShownAlert:
     opening: Alert | None
     committed_s: float | None
     points: Points
+    was_muted: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -36,7 +38,7 @@ class ShownAlert:
 
     @property
     def muted(self) -> bool:
-        return bool(getattr(self.alert, "muted", False))
+        return self.was_muted if self.alert is None else self.alert.muted
 
 
 @dataclass(frozen=True, slots=True)

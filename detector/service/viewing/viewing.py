@@ -7,7 +7,7 @@ NAMES_EVERY_S, each alert once it is committed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,18 +70,27 @@ class Viewing:
     def scored(self, result: BatchResult) -> None:
         """A batch was processed; what it found is not committed yet."""
         self._recent.scored(result)
+        self._forget(one.slot for one in result.forgotten)
         if self._watched:
             self._remember(result)
 
     def replayed(self, result: BatchResult) -> None:
         """A batch was processed again, silently."""
         self._recent.replayed(result)
+        self._forget(one.slot for one in result.forgotten)
 
     def restored(self, partition: int) -> None:
         self._recent.restored(partition)
 
     def lost(self, partition: int, slots: Int64) -> None:
         self._recent.lost(partition, slots)
+        self._forget(slots.tolist())
+
+    def _forget(self, slots: Iterable[int]) -> None:
+        """They will be those of other series."""
+        for slot in slots:
+            self._last.pop(slot, None)
+            self._watched.pop(slot, None)
 
     def _remember(self, result: BatchResult) -> None:
         """References alone: what is asked of a window is worked out when it is handed over."""

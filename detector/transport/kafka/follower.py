@@ -101,6 +101,11 @@ class KafkaFollower:
         self._consumer.assign(list(tps.values()))
         committed = {p: self._committed(tp) for p, tp in tps.items()}
         self._positions = {p: offset for p, offset in committed.items() if offset is not None}
+        # The group forgets offsets that were not committed for a week: the table does not.
+        self._table, marked = self._read_table()
+        for p in tps:
+            if committed[p] is None and p in marked:
+                committed[p] = self._positions[p] = marked[p]
         self.fresh = not self._positions
         first = self._consumer.beginning_offsets(list(tps.values()))
         end = self._consumer.end_offsets(list(tps.values()))
@@ -112,14 +117,14 @@ class KafkaFollower:
                 self.lost += first[tp] - at
                 at = first[tp]
             self._consumer.seek(tp, at)
-        self._table = self._read_table()
         self._looked_s = time.monotonic()
 
     def _committed(self, partition: Any) -> int | None:
         offset = self._consumer.committed(partition, timeout_ms=_ASK_TIMEOUT_MS)
         return None if offset is None or offset < 0 else int(offset)
 
-    def _read_table(self) -> dict[bytes, bytes]:
+    def _read_table(self) -> tuple[dict[bytes, bytes], dict[int, int]]:
+        """What was kept, and the offsets that it belongs to."""
         prefix, mark = self._prefix, self._watermark_key
         reader = KafkaStateReader(self._settings, self._kept_in, [0])
         give_up_s = time.monotonic() + _READ_TIMEOUT_S
@@ -127,7 +132,8 @@ class KafkaFollower:
             while True:
                 ended = reader.read(timeout_s=0.2)
                 table = reader.tables()[0]
-                if ended and _watermark(table.get(mark)) == self._positions:
+                marked = _watermark(table.get(mark))
+                if ended and {p: marked.get(p) for p in self._positions} == self._positions:
                     break
                 if ended and time.monotonic() > give_up_s:
                     _LOGGER.warning(
@@ -138,11 +144,12 @@ class KafkaFollower:
                         self._kept_in,
                     )
                     break
-            return {
+            found = {
                 key.removeprefix(prefix): value
                 for key, value in table.items()
                 if key.startswith(prefix)
             }
+            return found, marked
         finally:
             reader.close()
 
@@ -204,7 +211,7 @@ class KafkaFollower:
             self._producer.send_offsets_to_transaction(
                 {
                     TopicPartition(self._topic, p): position_of(offset)
-                    for p, offset in positions.items()
+                    for p, offset in moved.items()
                 },
                 ConsumerGroupMetadata(self._name),
             )

@@ -247,3 +247,28 @@ def test_the_alerts_that_are_kept_are_bounded_and_told_again_change_nothing(
         assert all(alert.state is State.RESOLVED for alert in again)
         run.stop()
         assert recent.alerts.committed(again, 0.0) == []
+
+
+def test_a_series_is_never_shown_as_another_that_had_its_place(
+    tmp_path: Path, artifact: Artifact
+) -> None:
+    config = make_config(tmp_path, **STEPS)
+    broker = make_broker(config)
+    with looking(config, artifact, broker) as (run, desk):
+        for name, level in (("a", 0.0), ("b", 5.0)):
+            values = [level + 0.001 * (n % 3) for n in range(12)]
+            publish(broker, config, ticks(name, 0, values))
+        run.wait_accounted(24)
+
+        def observed(name: str) -> float:
+            desk.series(name)
+            wait_for(lambda: desk.series(name) is not None, f"{name} is handed over")
+            return float(series(desk, name)["observed"][-1][0])
+
+        wait_for(lambda: abs(observed("a")) < 1 < observed("b"), "both are seen")
+        viewing, pipeline = run.daemon.viewing, run.daemon._pipeline
+        slots = pipeline.stream.series.of_partition(0)
+        assert viewing._watched.keys() & set(slots.tolist())
+        viewing.lost(0, slots)
+        assert not viewing._last
+        assert not viewing._watched

@@ -210,8 +210,9 @@ def _metrics_table(registry: CollectorRegistry, metrics: object) -> list[str]:
     for family in sorted(registry.collect(), key=lambda one: one.name):
         values: dict[str, list[str]] = {}
         for sample in family.samples:
-            for label, value in sample.labels.items() - {("le", sample.labels.get("le"))}:
-                values.setdefault(label, []).append(value)
+            for label, value in sorted(sample.labels.items()):
+                if label != "le":
+                    values.setdefault(label, []).append(value)
         labels = [_label(name, values.get(name, [])) for name in named.get(family.name, values)]
         name = family.name + suffix.get(family.type, "")
         about = family.documentation.replace("|", "\\|")

@@ -8,12 +8,17 @@ from pathlib import Path
 import pytest
 import yaml
 
+from detector.bridge.events import Facts
+from detector.bridge.mapping import labels_of
 from detector.bridge.metrics import bridge_metric_names
+from detector.core.alerts import MODEL_DRIFT, NEW_NORMAL, PREDICTION, RECONSTRUCTION, SILENCE
 from detector.service.metrics import metric_names
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+#: Those that the detector raises itself, as Alertmanager is told of them.
+ALERTS_ON_SERIES = ["DetectorAnomaly", "DetectorSilence", "DetectorModelDrift", "DetectorNewNormal"]
 _LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 _MODULE = re.compile(r"`((?:[a-z_]+/)+[a-z_0-9]+\.py)`")
 _PLACE = re.compile(r"\]\(([^)#:\s]*)#([^)\s]+)\)")
@@ -45,7 +50,23 @@ def test_every_alert_that_is_shipped_has_an_entry_in_the_runbook() -> None:
     rules = yaml.safe_load((ROOT / "deploy/prometheus/rules/detector.yml").read_text())
     alerts = [r["alert"] for group in rules["groups"] for r in group["rules"] if "alert" in r]
     entries = re.findall(r"^### (\w+)$", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE)
-    assert sorted(entries) == sorted(alerts)
+    assert sorted(entries) == sorted(alerts + ALERTS_ON_SERIES)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (RECONSTRUCTION, "DetectorAnomaly"),
+        (PREDICTION, "DetectorAnomaly"),
+        (SILENCE, "DetectorSilence"),
+        (MODEL_DRIFT, "DetectorModelDrift"),
+        (NEW_NORMAL, "DetectorNewNormal"),
+    ],
+)
+def test_alerts_on_series_are_called_as_in_the_runbook(kind: str, name: str) -> None:
+    facts = Facts("id", kind, "pump", "opened", "warning", 5.0, "", "", "")
+    assert labels_of(facts, {})["alertname"] == name
+    assert name in ALERTS_ON_SERIES
 
 
 def test_options_that_the_runbook_names_exist() -> None:

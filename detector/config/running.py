@@ -31,7 +31,7 @@ class DeliveryConfig(Section, frozen=True):
     retry_timeout_s: Annotated[
         float,
         Meta(ge=0),
-        about("how long a broker that does not answer is waited for at the start"),
+        about("how long a broker that does not answer is waited for"),
     ] = 60.0
     start: Annotated[
         Literal["earliest", "latest"], about("where a worker without committed offset begins")

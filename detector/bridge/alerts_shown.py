@@ -23,7 +23,8 @@ SEVERITIES = ("warning", "critical")
 class Shown(msgspec.Struct):
     """One alert of Alertmanager's. ends_ns: event time of its end, None while it lasts; told_s:
     when the target first took it, wall clock, None: not yet; sent_s: when it was last sent by this
-    process; news: not told yet as it is now; refused: not to be sent again as it is."""
+    process; news: not told yet as it is now; refused: not to be sent again as it is; held: the
+    target still shows the episode before, whose end it was not told."""
 
     facts: Facts
     source: str
@@ -34,6 +35,7 @@ class Shown(msgspec.Struct):
     sent_s: float | None = None
     news: bool = True
     refused: bool = False
+    held: bool = False
 
 
 class AlertsShown:
@@ -86,17 +88,18 @@ class AlertsShown:
         old = self._shown.get(key)
         # The time of the ticks, but never one that is still to come.
         starts_ns = min(event.data.opened_ns, event.data.detected_ns)
-        told_s = None
+        told_s, held = None, False
         if old is not None:
+            held = old.held or old.told_s is not None
             told_s = old.told_s if old.ends_ns is None else None
             if old.ends_ns is None and old.facts.alert_id == event.data.alert_id:
                 starts_ns = old.starts_ns
-        self._shown[key] = Shown(event.data, event.source, starts_ns, told_s=told_s)
+        self._shown[key] = Shown(event.data, event.source, starts_ns, told_s=told_s, held=held)
         self._changed.add(key)
 
     def _end(self, key: Key, at_ns: int, *, at_once: bool) -> None:
         one = self._shown[key]
-        if at_once and one.told_s is None:
+        if at_once and one.told_s is None and not one.held:
             self.forget(key)
             return
         if one.ends_ns is None:

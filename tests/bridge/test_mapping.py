@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from detector.bridge.alerts_shown import AlertsShown, Key, Shown
@@ -86,6 +86,9 @@ ACTIONS = st.lists(
 
 
 @given(actions=ACTIONS, keep_s=st.sampled_from([0.0, 7.0]))
+@example(  # the target shows the first episode when the second is muted
+    actions=[("a", what) for what in ("open", "down", "resolve", "open", "mute")], keep_s=0.0
+)
 @settings(deadline=None, max_examples=300)
 def test_what_is_shown_in_the_end_is_what_is_open_and_every_alert_was_told(
     actions: list[tuple[str, str]], keep_s: float

@@ -259,16 +259,17 @@ def test_a_series_is_never_shown_as_another_that_had_its_place(
             values = [level + 0.001 * (n % 3) for n in range(12)]
             publish(broker, config, ticks(name, 0, values))
         run.wait_accounted(24)
+        desk.watch(frozenset({"a", "b"}))
 
-        def observed(name: str) -> float:
-            desk.series(name)
-            wait_for(lambda: desk.series(name) is not None, f"{name} is handed over")
-            return float(series(desk, name)["observed"][-1][0])
+        def handed(name: str) -> bool:
+            found = desk.series(name)
+            return found is not None and found[1] is not None
 
-        wait_for(lambda: abs(observed("a")) < 1 < observed("b"), "both are seen")
+        wait_for(lambda: handed("a") and handed("b"), "both are seen")
         viewing, pipeline = run.daemon.viewing, run.daemon._pipeline
         slots = pipeline.stream.series.of_partition(0)
-        assert viewing._watched.keys() & set(slots.tolist())
+        assert viewing._watched.keys() == set(slots.tolist())
+        run.stop()
         viewing.lost(0, slots)
         assert not viewing._last
         assert not viewing._watched

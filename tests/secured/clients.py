@@ -13,13 +13,15 @@ from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 
 from detector.config import parse_config
 from detector.errors import AccessError
-from detector.transport.broker import Publisher
-from detector.transport.configured import make_broker, topics
+from detector.transport.broker import Publisher, Worker
+from detector.transport.configured import make_broker, prepare_topics, topics
 from tests.processes import wait_for
 from tests.secured.authority import Authority
 from tests.secured.node import USER, Node
 
 LENGTH, TICKS = 8, 40
+#: What one daemon of the tests needs to say that it has given up.
+DEADLINE_S = 60.0
 
 
 def tree(kafka: Mapping[str, Any], **sections: Any) -> dict[str, Any]:
@@ -110,3 +112,21 @@ def publisher(node: Node) -> Publisher:
     return make_broker(
         parse_config(tree(by_user(node, sasl_plain_username="publisher")))
     ).publisher()
+
+
+def work(config_tree: dict[str, Any]) -> None:
+    """What a worker does, until it has written everything once."""
+    config = parse_config(config_tree)
+    broker = make_broker(config)
+    prepare_topics(config, broker, check_state=True)
+    worker = broker.worker(topics(config))
+    try:
+        worker.open(lambda _: None)
+        wait_for(lambda: _joined(worker), "the worker has joined", timeout_s=DEADLINE_S)
+    finally:
+        worker.close()
+
+
+def _joined(worker: Worker) -> bool:
+    worker.poll(max_records=1, max_bytes=1000, timeout_s=0.1)
+    return worker.ready()

@@ -15,7 +15,7 @@ from kafka.admin import ACL
 from detector.config import parse_config
 from detector.core.records import Message
 from detector.errors import AccessError, DetectorError
-from detector.transport.broker import Follower, Worker
+from detector.transport.broker import Follower
 from detector.transport.configured import make_broker, prepare_topics, topics
 from detector.transport.kafka import KafkaBroker
 from tests.artifacts import make_artifact
@@ -23,6 +23,7 @@ from tests.processes import RunningDaemon, by_label, detector, total, wait_for, 
 from tests.secured import permissions
 from tests.secured.authority import Authority
 from tests.secured.clients import (
+    DEADLINE_S,
     LENGTH,
     TICKS,
     by_certificate,
@@ -33,14 +34,13 @@ from tests.secured.clients import (
     publisher,
     token,
     tree,
+    work,
 )
 from tests.secured.node import USER, Node
 
 pytestmark = pytest.mark.kafka
 
 SERIES = 5
-#: What one daemon of the tests needs to say that it has given up.
-DEADLINE_S = 60.0
 
 
 # -- all of it: first, on topics that nobody has used
@@ -265,24 +265,6 @@ def without(node: Node, acl: ACL) -> Iterator[None]:
             yield
         finally:
             permissions.grant(admin, [acl])
-
-
-def work(config_tree: dict[str, Any]) -> None:
-    """What a worker does, until it has written everything once."""
-    config = parse_config(config_tree)
-    broker = make_broker(config)
-    prepare_topics(config, broker, check_state=True)
-    worker = broker.worker(topics(config))
-    try:
-        worker.open(lambda _: None)
-        wait_for(lambda: _joined(worker), "the worker has joined", timeout_s=DEADLINE_S)
-    finally:
-        worker.close()
-
-
-def _joined(worker: Worker) -> bool:
-    worker.poll(max_records=1, max_bytes=1000, timeout_s=0.1)
-    return worker.ready()
 
 
 @pytest.mark.parametrize("acl", NEEDED, ids=permissions.name)

@@ -122,11 +122,11 @@ def work(config_tree: dict[str, Any]) -> None:
     worker = broker.worker(topics(config))
     try:
         worker.open(lambda _: None)
-        wait_for(lambda: _joined(worker), "the worker has joined", timeout_s=DEADLINE_S)
+        wait_for(lambda: joined(worker), "the worker has joined", timeout_s=DEADLINE_S)
     finally:
         worker.close()
 
 
-def _joined(worker: Worker) -> bool:
+def joined(worker: Worker) -> bool:
     worker.poll(max_records=1, max_bytes=1000, timeout_s=0.1)
     return worker.ready()

@@ -30,6 +30,7 @@ from tests.secured.clients import (
     by_user,
     changed,
     csv,
+    joined,
     look,
     publisher,
     token,
@@ -381,7 +382,7 @@ def test_a_worker_that_is_refused_a_new_connection_ends(node: Node) -> None:
     try:
         changed(node, USER, "yet another one")
         with pytest.raises(AccessError, match="refused by SCRAM-SHA-512"):
-            wait_for(lambda: _joined(worker), "the worker is refused", timeout_s=DEADLINE_S)
+            wait_for(lambda: joined(worker), "the worker is refused", timeout_s=DEADLINE_S)
     finally:
         changed(node, USER, node.password)
         worker.close()

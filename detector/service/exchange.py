@@ -221,22 +221,6 @@ class Exchange:
         self._recovery.exchanged(self._checkpoints.codec)
         return found
 
-    def facts(self) -> list[tuple[str, str]]:
-        """What the page for people shows of the one in the shadow."""
-        shadow = self._shadow
-        if shadow is None:
-            return []
-        so_far = shadow.standing
-        return [
-            ("shadow", so_far.model),
-            (
-                "shadow agrees",
-                f"{so_far.agreement:.4f} of the newest windows, rank correlation "
-                f"{so_far.rank_correlation:.3f}, {so_far.opened[1]} alerts where there were "
-                f"{so_far.opened[0]}",
-            ),
-        ]
-
     # -- partitions that others have judged
 
     def restore(self, partition: Partition, found: Recovered) -> Restored:
@@ -267,8 +251,7 @@ class Exchange:
         """Nothing before position comes any more."""
         restored = self._follow(partition, position)
         if restored is not None:
-            for name in ("resumed", "warming", "no_room"):
-                self.metrics.restored.labels(name).inc(getattr(restored, name))
+            self.metrics.count_restored(restored)
             self.came(partition.number)
 
     def _follow(self, partition: Partition, position: int) -> Restored | None:

@@ -285,9 +285,7 @@ class Loop:
         metrics.restore.set(seconds)
         self._commits.settle(found)
         self._commits.lost(found.lost)
-        metrics.restored.labels("resumed").inc(restored.resumed)
-        metrics.restored.labels("warming").inc(restored.warming)
-        metrics.restored.labels("no_room").inc(restored.no_room)
+        metrics.count_restored(restored)
         troubled = restored.warming or restored.no_room or found.lost
         event(
             "partition restored",

@@ -42,6 +42,7 @@ from detector.core.rehearsal import Forecast
 from detector.core.scores import LARGEST, Acquaintance
 from detector.core.thresholds.deployed import Deployed
 from detector.core.ticks import REJECT_REASONS, Float64, Outcome
+from detector.service.checkpoint import Restored
 from detector.service.model_metrics import ModelMetrics
 
 _SECONDS = (
@@ -288,6 +289,12 @@ class Metrics:
             self.web_refused.labels(reason)
         for stage in STAGES:
             self.processing.labels(stage)
+
+    def count_restored(self, found: Restored) -> None:
+        """Series that came with a partition."""
+        self.restored.labels("resumed").inc(found.resumed)
+        self.restored.labels("warming").inc(found.warming)
+        self.restored.labels("no_room").inc(found.no_room)
 
     def count_ticks(self, counts: Mapping[Outcome, int], reasons: Mapping[str, int]) -> None:
         """Ticks of a committed transaction."""

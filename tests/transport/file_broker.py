@@ -62,17 +62,6 @@ def publish(broker: EmbeddedBroker, numbers: range, topic: str = TOPICS.ticks) -
         publisher.close()
 
 
-def everything(broker: EmbeddedBroker, topic: str) -> list[Record]:
-    reader = broker.reader(topic, from_beginning=True)
-    found: list[Record] = []
-    try:
-        while not reader.at_end():
-            found += reader.poll(timeout_s=1.0)
-    finally:
-        reader.close()
-    return found
-
-
 def numbers(found: list[Record] | list[RecordBlock]) -> list[int]:
     values = [v for f in found for v in (f.values if isinstance(f, RecordBlock) else [f.value])]
     return [int(v or b"-1") for v in values]

@@ -22,12 +22,12 @@ from detector.transport.embedded import (
     EmbeddedBroker,
 )
 from tests.contracts.transports import commit
+from tests.service.watched import read_all
 from tests.transport.file_broker import (
     TOPICS,
     Clock,
     begin,
     commit_and_prune,
-    everything,
     keep,
     numbers,
     publish,
@@ -86,7 +86,7 @@ def test_records_past_their_age_are_deleted_and_younger_ones_kept(tmp_path: Path
         clock.now_s += 3000
     commit_and_prune(broker, 10)
     for topic in (TOPICS.ticks, TOPICS.alerts):
-        found = everything(broker, topic)
+        found = read_all(broker, topic)
         assert numbers(found) == [5, 6, 7, 8, 9]
         assert [r.offset for r in found] == [5, 6, 7, 8, 9]
 
@@ -96,8 +96,8 @@ def test_records_beyond_the_newest_of_a_topic_are_deleted(tmp_path: Path) -> Non
     publish(broker, range(10))
     publish(broker, range(2), TOPICS.alerts)
     commit_and_prune(broker, 10)
-    assert numbers(everything(broker, TOPICS.ticks)) == [7, 8, 9]
-    assert numbers(everything(broker, TOPICS.alerts)) == [0, 1]
+    assert numbers(read_all(broker, TOPICS.ticks)) == [7, 8, 9]
+    assert numbers(read_all(broker, TOPICS.alerts)) == [0, 1]
 
 
 @pytest.mark.parametrize(("committed", "needed_from"), [(0, 0), (4, 4), (9, 4)])
@@ -109,7 +109,7 @@ def test_no_tick_that_a_restart_would_read_is_ever_deleted(
     publish(broker, range(10))
     clock.now_s += 10 * 3600
     commit_and_prune(broker, committed, needed_from)
-    assert numbers(everything(broker, TOPICS.ticks)) == list(range(needed_from, 10))
+    assert numbers(read_all(broker, TOPICS.ticks)) == list(range(needed_from, 10))
     with working(broker) as worker:
         assert worker.standing([0]) == {0: Standing(committed, needed_from, 10)}
         blocks = worker.poll(max_records=100, max_bytes=10**7, timeout_s=5)
@@ -149,9 +149,9 @@ def test_offsets_go_on_after_everything_was_deleted(tmp_path: Path) -> None:
     with closing(broker.reader(TOPICS.ticks, from_beginning=True)) as behind:
         clock.now_s += 7200
         commit_and_prune(broker, 5)
-        assert everything(broker, TOPICS.ticks) == []
+        assert read_all(broker, TOPICS.ticks) == []
         publish(broker, range(5, 8))
-        found = everything(broker, TOPICS.ticks)
+        found = read_all(broker, TOPICS.ticks)
         assert [(r.offset, r.value) for r in found] == [(5, b"5"), (6, b"6"), (7, b"7")]
         assert behind.poll(timeout_s=5) == found  # a reader that was overtaken goes on
     with working(broker) as worker:
@@ -273,10 +273,10 @@ def test_a_commit_that_the_disk_refuses_leaves_nothing(tmp_path: Path) -> None:
                 commit(worker, large, {0: 3}, {0: 3})
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert everything(broker, TOPICS.alerts) == everything(broker, TOPICS.dead_letters) == []
+        assert read_all(broker, TOPICS.alerts) == read_all(broker, TOPICS.dead_letters) == []
         worker.reopen()
         begin(worker)
         assert numbers(worker.poll(max_records=10, max_bytes=10**7, timeout_s=5)) == [0, 1, 2]
         commit(worker, large, {0: 3}, {0: 3})
-    assert len(everything(broker, TOPICS.alerts)) == 1
-    assert len(everything(broker, TOPICS.dead_letters)) == 1
+    assert len(read_all(broker, TOPICS.alerts)) == 1
+    assert len(read_all(broker, TOPICS.dead_letters)) == 1

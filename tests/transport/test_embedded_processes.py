@@ -24,9 +24,9 @@ from detector.transport.embedded import (
 )
 from tests.contracts.transports import commit
 from tests.processes import wait_for
+from tests.service.watched import read_all
 from tests.transport.file_broker import (
     TOPICS,
-    everything,
     keep,
     numbers,
     publish,
@@ -145,7 +145,7 @@ def test_a_publisher_in_another_process_and_a_committing_worker_do_not_disturb_e
             process.kill()
             process.join()
     assert seen == list(range(records))
-    assert numbers(everything(broker, TOPICS.alerts))[-1] == records - 1
+    assert numbers(read_all(broker, TOPICS.alerts))[-1] == records - 1
 
 
 def test_two_processes_that_create_the_file_at_once_both_succeed(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_two_processes_that_create_the_file_at_once_both_succeed(tmp_path: Path)
         for process in processes:
             process.kill()
             process.join()
-    found = everything(EmbeddedBroker(settings(path)), TOPICS.ticks)
+    found = read_all(EmbeddedBroker(settings(path)), TOPICS.ticks)
     assert sorted(numbers(found)) == sorted([*range(100), *range(100)])
     assert [r.offset for r in found] == list(range(200))
 

@@ -16,6 +16,7 @@ from detector.cli.terminal import (
     alerts_to_expect,
     counted,
     data_files,
+    own_scales_in_words,
     print_table,
     progress_bar,
     read_config,
@@ -159,6 +160,7 @@ def _inspect(options: argparse.Namespace) -> int:
     forecast = expected_alerts(config, known, artifact.length, deployed.threshold)
     busiest = {} if forecast is None else forecast.busiest(_BUSIEST)
     model, training, calibration = (manifest[k] for k in ("model", "training", "calibration"))
+    own = artifact.scales
     center, scale = manifest["scaling"]["center"], manifest["scaling"]["scale"]
     print_table(
         [
@@ -176,6 +178,7 @@ def _inspect(options: argparse.Namespace) -> int:
             ("trained on", f"{training['ticks']} ticks, {training['epochs']} epochs"),
             ("windows", counted(training["windows"])),
             *((("views", ", ".join(calibration["views"])),) if "views" in calibration else ()),
+            *((("scales", own_scales_in_words(len(own.names))),) if own else ()),
             (
                 "held-out scores",
                 f"mean {calibration['score_mean']:.3f}, highest {calibration['score_max']:.3f} "

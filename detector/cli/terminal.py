@@ -151,6 +151,11 @@ def print_table(rows: Sequence[tuple[str, str]]) -> None:
         print(f"{name:<{width}}  {value}")
 
 
+def own_scales_in_words(series: int) -> str:
+    """series: how many a model knows the centre and scale of."""
+    return f"{series} series have a centre and a scale of their own"
+
+
 def alerts_to_expect(forecast: Forecast | None) -> str:
     if forecast is None:
         return "nothing is known of how many to expect; a model trained anew tells"

@@ -44,7 +44,7 @@ def architecture_of(
     window in ticks, where the configuration leaves it to the data."""
     asked = config.window.length_ticks
     options = msgspec.structs.asdict(config.model)
-    del options["squash"], options["shadow"]
+    del options["squash"], options["scaling"], options["shadow"]
     width = _UNKNOWN_FEATURES if features is None else features
     return Architecture(
         length=(length or LONGEST) if asked == "auto" else asked, features=width, **options

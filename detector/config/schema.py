@@ -103,6 +103,13 @@ class ModelConfig(Section, frozen=True):
         about("layers of the encoder, LSTM but for dense; the decoder mirrors them"),
     ] = (32, 16)
     activation: Activation = "tanh"
+    scaling: Annotated[
+        Literal["per_series", "shared"],
+        about(
+            "per_series: a model of several series sees each of those it was trained on in a "
+            "centre and a scale of its own; shared: all as they are"
+        ),
+    ] = "per_series"
     squash: Annotated[
         float,
         Meta(ge=0.1),

@@ -185,7 +185,7 @@ class Alerting:
         if state is State.OPENED:
             episodes.open(slot, identity, int(batch.time_ns[row]))
         nothing: Float32 = np.empty((0, len(track.features.names)), np.float32)
-        why = why or Explanation({}, nothing, nothing, {})
+        why = why or Explanation({}, nothing, nothing, nothing, {})
         # The window that ends an episode holds its end, not the fault.
         looks_like_one = len(why.observed) > 0 and state is not State.RESOLVED
         looks_like_one &= kind in ANOMALIES
@@ -210,7 +210,7 @@ class Alerting:
             index=where[2],
             received_ms=int(batch.received_ms[row]),
             model_version=track.policy.model_version,
-            fault=track.likely_fault(why.observed) if looks_like_one else None,
+            fault=track.likely_fault(why.seen) if looks_like_one else None,
             reason=reason,
             views=why.views,
             muted=self._stream.mutes.muted(where[0], series),

@@ -155,7 +155,9 @@ class Pipeline:
         """Run a batch after whose last tick at most somebody has to be forgotten."""
         arrivals = self.stream.accept(batch, screened)
         outcome, accepted = arrivals.outcome.copy(), arrivals.accepted
-        judged = self.primary.judge(accepted, readings[0], outcome, self.stream.opened)
+        judged = self.primary.judge(
+            accepted, readings[0], outcome, self.stream.opened, self.stream.series.name
+        )
         score = np.full(len(batch), np.nan)
         score[judged.row] = judged.score
         alerts = self._alerting.of_windows(batch, self.primary, judged)
@@ -200,7 +202,9 @@ class Pipeline:
         self, one: Beside, arrivals: Arrivals, reading: Reading, batch: TickBatch
     ) -> Verdict:
         outcome, score = arrivals.outcome.copy(), np.full(len(batch), np.nan)
-        judged = one.track.judge(arrivals.accepted, reading, outcome, one.opened)
+        judged = one.track.judge(
+            arrivals.accepted, reading, outcome, one.opened, self.stream.series.name
+        )
         score[judged.row] = judged.score
         return Verdict(outcome, score, judged.changes)
 

@@ -102,6 +102,10 @@ class RunCollector:
             part = (found.features[own], found.restart[own], found.time_ns[own])
             self._parts.setdefault(int(slot[begin]), []).append(part)
 
+    def rows(self, slot: int) -> list[Float32]:
+        """Of a series, in parts, as they came: what is written into them stays."""
+        return [rows for rows, _, _ in self._parts[slot]]
+
     def runs(self) -> list[Float32]:
         """Uninterrupted runs of features, (m, features) each, m >= 1."""
         found: list[Float32] = []

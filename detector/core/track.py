@@ -7,7 +7,7 @@ nothing: it judges as if it ran alone wherever it can use what the primary can.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,12 +19,13 @@ from detector.core.episodes import AlertPolicy, Change, Lifecycle, open_at
 from detector.core.features import FeatureSet
 from detector.core.graphs import Engine
 from detector.core.habits import Finding, HabitWatch, OpenAlerts
-from detector.core.intake import Accepted
+from detector.core.intake import Accepted, first_of_group
+from detector.core.own_scales import OwnScales, SlotScales
 from detector.core.readings import Reading, feature_rows, read
 from detector.core.scores import LARGEST, Acquaintance, Score, Scored
 from detector.core.slots import SlotColumns
 from detector.core.ticks import Float32, Float64, Int64, Outcome
-from detector.core.windows import Windows, WindowStore
+from detector.core.windows import Scales, Windows, WindowStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +95,13 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a window is strange: shares of the features, what was observed and what was expected,
-    and the evidence of each view."""
+    """Why a window is strange: shares of the features, what was observed and what was expected, the
+    window as the model sees it, and the evidence of each view."""
 
     contributions: dict[str, float]
     observed: Float32
     expected: Float32
+    seen: Float32
     views: Mapping[str, float]
 
 
@@ -112,10 +114,12 @@ class Track:
         features: FeatureSet,
         score: Score,
         classifier: FaultClassifier | None = None,
+        scales: OwnScales | None = None,
     ) -> None:
         self.policy = policy
         self.features = features
         self._score, self._classifier = score, classifier
+        self._scales = None if scales is None else SlotScales(scales)
         self.windows = WindowStore(
             length=policy.length,
             features=len(features.names),
@@ -145,13 +149,15 @@ class Track:
         reading: Reading,
         outcome: NDArray[np.uint8],
         opened: OpenAlerts,
+        name: Callable[[int], str],
     ) -> Judgement:
         """Score the windows that the accepted ticks of a batch close. outcome: (n,) of the batch,
-        where what became of each is noted."""
+        where what became of each is noted; name: of the series that has a slot."""
         rows = feature_rows(self.features, accepted, reading)
         if len(rows.row) < len(accepted):
             outcome[accepted.row] = Outcome.REJECTED  # those that follow are not
-        windows = self.windows.push(rows.slot, rows.restart, rows.features)
+        scales = self._scales_of(rows.slot, name)
+        windows = self.windows.push(rows.slot, rows.restart, rows.features, scales)
         outcome[rows.row] = np.where(windows.warming, Outcome.WARMING, Outcome.STRIDED)
         last = rows.row[windows.tick]
         outcome[last] = Outcome.SCORED
@@ -180,6 +186,14 @@ class Track:
             last, slot, time_ns, windows, scored, findings, above, endless, new_normals
         )
 
+    def _scales_of(self, slot: Int64, name: Callable[[int], str]) -> Scales | None:
+        """slot: (m,) grouped"""
+        if self._scales is None or not len(slot):
+            return None
+        first = first_of_group(slot)
+        rows = self._scales.rows(slot[first], name)
+        return Scales(self._scales.scales, rows[np.cumsum(first) - 1])
+
     def explain(self, judgement: Judgement, changes: Sequence[Change]) -> list[Explanation]:
         """Of the window of each change."""
         at = np.array([change.window for change in changes], np.int64)
@@ -189,18 +203,22 @@ class Track:
         """Of windows that this track has scored, by their positions among them."""
         if not len(at):
             return []
-        observed = windows.cut(at)
-        reasons = self._score.explain(scored, at, observed)
+        observed, seen = windows.observed(at), windows.cut(at)
+        reasons = self._score.explain(scored, at, seen)
         names = self.features.names
         return [
             Explanation(
-                dict(zip(names, why.shares.tolist(), strict=True)), seen, why.expected, why.views
+                dict(zip(names, why.shares.tolist(), strict=True)),
+                observed[i],
+                windows.own(int(at[i]), why.expected),
+                seen[i],
+                why.views,
             )
-            for why, seen in zip(reasons, observed, strict=True)
+            for i, why in enumerate(reasons)
         ]
 
     def likely_fault(self, window: Float32) -> LikelyFault | None:
-        """(length, features); None where the model was taught no kinds of faults."""
+        """(length, features) as the model sees it; None where it was taught no kinds of faults."""
         return None if self._classifier is None else self._classifier.classify(window)
 
     # -- what is kept
@@ -211,6 +229,7 @@ class Track:
 
     def states(self) -> tuple[SlotColumns, ...]:
         return (
+            *(() if self._scales is None else (self._scales.state,)),
             self.windows.state,
             self.lifecycle.state,
             *self._of_habits().values(),

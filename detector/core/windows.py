@@ -12,9 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from detector.core.blocks import first_of_groups
+from detector.core.own_scales import OwnScales
 from detector.core.slots import SlotColumns
 from detector.core.stretches import cut, stretches
 from detector.core.ticks import Bool, Float32, Int64
+
+
+@dataclass(frozen=True, slots=True)
+class Scales:
+    """Those of the series of m pushed ticks. row: (m,)"""
+
+    of: OwnScales
+    row: Int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +37,27 @@ class Windows:
     tick: Int64
     warming: Bool
     _layout: Float32  # (rows, features), contiguous
+    _seen: Float32  # the same as the model sees it
     _start: Int64  # (w,) first row of each window
     _length: int
+    _scales: Scales | None
 
     def __len__(self) -> int:
         return len(self.tick)
 
     def cut(self, which: slice | Int64) -> Float32:
-        """Windows by position: (k, length, features) float32, a copy."""
+        """Windows by position, as the model sees them: (k, length, features) float32, a copy."""
+        return cut(self._seen, self._start[which], self._length)
+
+    def observed(self, which: Int64) -> Float32:
+        """The same in the features' own units."""
         return cut(self._layout, self._start[which], self._length)
+
+    def own(self, window: int, rows: Float32) -> Float32:
+        """Rows (k, features) as the model sees the series of a window, in their own units."""
+        if self._scales is None:
+            return rows
+        return self._scales.of.own(rows, int(self._scales.row[self.tick[window]]))
 
 
 class WindowStore:
@@ -55,12 +76,15 @@ class WindowStore:
             }
         )
 
-    def push(self, slot: Int64, restart: Bool, features: Float32) -> Windows:
-        """Add ticks grouped by slot. slot, restart: (m,); features: (m, features)."""
+    def push(
+        self, slot: Int64, restart: Bool, features: Float32, scales: Scales | None = None
+    ) -> Windows:
+        """Add ticks grouped by slot. slot, restart: (m,); features: (m, features); scales: in which
+        the model sees them, None: as they are."""
         m, back = len(slot), self.length - 1
         if m == 0:
             empty = np.empty((self.length, self._features), np.float32)
-            return Windows(slot, restart, empty, slot, self.length)
+            return Windows(slot, restart, empty, empty, slot, self.length, scales)
         self.state.reserve(int(slot[-1]) + 1)
         begins = first_of_groups(slot)
         last = np.append(begins[1:], m) - 1
@@ -89,4 +113,8 @@ class WindowStore:
         history = whole[layout_row[last] - back + 1]
         self.state["history"][touched] = history.reshape(len(touched), back, self._features)
         self.state["run"][touched] = run[last]
-        return Windows(tick, ~full, layout, layout_row[tick] - back, self.length)
+        seen = layout
+        if scales is not None:
+            row = np.repeat(scales.row[begins], last - begins + 1 + back)
+            seen = scales.of.common(layout, row)
+        return Windows(tick, ~full, layout, seen, layout_row[tick] - back, self.length, scales)

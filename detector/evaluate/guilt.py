@@ -17,7 +17,7 @@ import numpy as np
 from detector.config import Config
 from detector.core.contributions import contributions
 from detector.core.ticks import Float64
-from detector.core.windows import WindowStore
+from detector.core.windows import Scales, WindowStore
 from detector.data.sources import Source
 from detector.errors import DataError
 from detector.evaluate.recording import read_recordings
@@ -68,18 +68,24 @@ def hit_rates(
     """Mean hit rates over the events, by percent: of the detector's explanation, and of the
     network's error alone. Raises DataError where the file is not one series, or an event has no
     scored window."""
-    recordings = list(read_recordings(config, artifact.features, file).values())
+    found = read_recordings(config, artifact.features, file)
+    names, recordings = list(found), list(found.values())
     width = len(artifact.features.names)
     if len(recordings) != 1:
         raise DataError(f"{file.name}: guilty features are told of one series alone")
     if max(max(one.features) for one in guilty) >= width:
         raise DataError(f"{file.name}: labels name more features than its {width}")
-    score = artifact.open_score(threads=1)
+    (name,) = names
+    score, own = artifact.open_score(threads=1), artifact.scales
+
+    def scales(ticks: int) -> Scales | None:
+        return None if own is None else Scales(own, np.full(ticks, own.row(name)))
+
     strangest: dict[int, _Explained] = {}
     for place, rows in recordings[0].runs:
         store = WindowStore(length=artifact.length, features=width, stride=1, needs_previous=False)
         first = np.arange(len(rows)) == 0
-        windows = store.push(np.zeros(len(rows), np.int64), first, rows)
+        windows = store.push(np.zeros(len(rows), np.int64), first, rows, scales(len(rows)))
         slot = np.zeros(len(windows), np.int64)
         scored, at = score.of(slot, windows), place[windows.tick]
         for number, one in enumerate(guilty):

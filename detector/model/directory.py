@@ -7,6 +7,7 @@
     encoder.keras    its encoder over scaled sequences of any length (recurrent kinds)
     classifier.onnx  feature windows -> probabilities of kinds of faults (`detector classify train`)
     calibration.npy  scores of held-out normal windows, sorted, float32
+    own_scales.npz   where each series of several lies, and how far it moves (core/own_scales.py)
     rehearsal.npz    those windows in order, to say how many alerts a day to expect
     evidence.json    what turns the views of a window into its score (core/scores/evidence.py)
 
@@ -36,6 +37,7 @@ from detector.core.classifying import FaultClassifier
 from detector.core.encoding import Encoder
 from detector.core.features import FeatureSet
 from detector.core.levels import Levels
+from detector.core.own_scales import OwnScales
 from detector.core.scaling import Scaling
 from detector.core.scorer import GraphScorer
 from detector.core.scores import SCORES, EvidenceScore, MeanScore, Score
@@ -44,21 +46,29 @@ from detector.core.tails import Tails
 from detector.core.thresholds.calibration import Calibration, Tail
 from detector.engines import DEFAULT, open_graph
 from detector.errors import ArtifactError, ConfigError
-from detector.model import rehearsal_file
+from detector.model import own_scales, rehearsal_file
 from detector.model.family import Architecture
 from detector.model.replacing import previous, replace_directory
 
-SCHEMA_VERSION = 1
+#: 2: of models with own_scales.npz, which an earlier program would not look at.
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 #: Of what decides about an alert, beside the features and the tail.
-_DECIDING = ("scorer.onnx", "calibration.npy", "evidence.json", "classifier.onnx")
+_DECIDING = (
+    "scorer.onnx",
+    "calibration.npy",
+    "evidence.json",
+    "classifier.onnx",
+    own_scales.FILE,
+)
 #: A directory may be replaced while it is read: then it is read again.
 _ATTEMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A loaded, verified model. path: of its directory; files: what its manifest lists."""
+    """A loaded, verified model. path: of its directory; files: what its manifest lists; scales: in
+    which it sees its series, None: as they are."""
 
     path: Path
     version: str
@@ -67,6 +77,7 @@ class Artifact:
     calibration: Calibration
     manifest: Mapping[str, Any]
     files: Mapping[str, bytes]
+    scales: OwnScales | None = None
 
     @property
     def score(self) -> str:
@@ -188,7 +199,8 @@ class Artifact:
 def complete(manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
     """The whole manifest of these files: with their checksums, and a version if it has none."""
     checksums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    named = {"schema_version": SCHEMA_VERSION, "model_version": "", **manifest, "files": checksums}
+    schema = SCHEMA_VERSION if own_scales.FILE in files else 1
+    named = {"schema_version": schema, "model_version": "", **manifest, "files": checksums}
     named["model_version"] = named["model_version"] or _version(named)
     return named
 
@@ -309,6 +321,9 @@ def artifact_of(path: Path, manifest: Mapping[str, Any], files: Mapping[str, byt
         ),
         manifest=manifest,
         files={"scorer.onnx": files["scorer.onnx"], **files},
+        scales=None
+        if own_scales.FILE not in files
+        else own_scales.from_bytes(files[own_scales.FILE], features=len(manifest["features"])),
     )
 
 

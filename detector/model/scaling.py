@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detector.core.scaling import Scaling
-from detector.core.ticks import Float32
+from detector.core.ticks import Bool, Float32, Float64
 
 #: The interquartile range of a normal distribution, in standard deviations.
 IQR_OF_NORMAL = 1.349
@@ -18,7 +18,12 @@ def fit_scaling(rows: Float32, *, squash: float) -> tuple[Scaling, list[int]]:
     the spread between the 0.1 % and 99.9 % quantiles (features that mostly stand still), else
     the standard deviation. A constant feature keeps unit scale (or a tenth of its value).
     """
-    columns = rows.astype(np.float64)
+    center, scale, constant = center_and_scale(rows.astype(np.float64))
+    return Scaling(center, scale, squash), np.flatnonzero(constant).tolist()
+
+
+def center_and_scale(columns: Float64) -> tuple[Float64, Float64, Bool]:
+    """(n, features) -> of each feature centre, scale, and whether it is constant."""
     center = np.median(columns, axis=0)
     low, lower, upper, high = np.quantile(columns, [0.001, 0.25, 0.75, 0.999], axis=0)
     scale = np.maximum((upper - lower) / IQR_OF_NORMAL, (high - low) / 20)
@@ -26,4 +31,4 @@ def fit_scaling(rows: Float32, *, squash: float) -> tuple[Scaling, list[int]]:
     constant = columns.min(axis=0) == columns.max(axis=0)
     still = np.where(center == 0, 1.0, np.abs(center) / 10)
     scale = np.where(constant | (scale <= 0), still, scale)
-    return Scaling(center, scale, squash), np.flatnonzero(constant).tolist()
+    return center, scale, constant

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from detector.core.features import FeatureSet
+from detector.core.own_scales import OwnScales
 from detector.core.runs import History, RunCollector, WindowSet, ticks_needed
 from detector.core.scaling import Scaling
 from detector.core.scorer import GraphScorer
@@ -28,7 +29,7 @@ from detector.core.thresholds.calibration import Calibration
 from detector.core.ticks import Float32, Float64
 from detector.engines import open_graph
 from detector.errors import DataError
-from detector.model import networks
+from detector.model import networks, own_scales
 from detector.model.backend import keras
 from detector.model.deadline import Deadline
 from detector.model.evidence import Network, calibrate
@@ -95,10 +96,11 @@ def train(
     recipe: Recipe,
     *,
     names: Sequence[str],
+    scales: OwnScales | None,
     progress: Progress,
 ) -> Trained:
-    """Train, calibrate, export. names: of the series of the runs, in the order of their slots.
-    Raises DataError if the data does not suffice."""
+    """Train, calibrate, export. names: of the series of the runs, in the order of their slots;
+    scales: in which the runs are, None: in their own. Raises DataError if the data does not suffice."""
     wrong = contradiction(recipe.architecture)
     if wrong is not None:
         raise DataError(wrong)
@@ -133,6 +135,8 @@ def train(
     evidence = calibrate(finished, past, tuple(names), most=recipe.calibration_windows)
 
     files = evidence.files() | {"model.keras": _keras_file(network)}
+    if scales is not None:
+        files[own_scales.FILE] = own_scales.to_bytes(scales)
     if architecture.recurrent:
         files["encoder.onnx"] = encoder_graph(architecture, weights, scaling)
         files["encoder.keras"] = _keras_file(networks.build_encoder(network, architecture))
@@ -144,7 +148,11 @@ def train(
         "fields": list(features.fields),
         "window": {"length": recipe.length},
         "model": architecture.to_json() | {"parameters": weights.parameters()},
-        "scaling": scaling.to_json() | {"constant_features": [features.names[i] for i in constant]},
+        "scaling": scaling.to_json()
+        | {
+            "constant_features": [features.names[i] for i in constant],
+            "series": 0 if scales is None else len(scales.names),
+        },
         "calibration": {
             "error_scale": architecture.by_target(error_scale),
         }

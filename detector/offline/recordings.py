@@ -73,7 +73,7 @@ class Withholding:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Uninterrupted ticks of a series: rows (n, features), time_ns (n,), label (n,) or None where
+    """Uninterrupted ticks of a series: rows (n, features) as the model sees them, time_ns (n,), label (n,) or None where
     the file has none."""
 
     series: str
@@ -104,10 +104,11 @@ def read_runs(
     order = np.argsort(slot, kind="stable")
     slot, restart = slot[order], restart[order]
     begins = np.flatnonzero(np.concatenate([[True], slot[1:] != slot[:-1]]) | restart)
-    runs = []
+    runs, scales = [], artifact.scales
     for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(slot)], strict=True):
         own = order[begin:end]
         own = own[~np.isnan(rows[own]).any(axis=1)]  # a first tick may lack what looks back
         name = reader.stream.series.name(int(slot[begin]))
-        runs.append(Run(name, rows[own], time_ns[own], None if label is None else label[own]))
+        seen = rows[own] if scales is None else scales.common(rows[own], scales.row(name))
+        runs.append(Run(name, seen, time_ns[own], None if label is None else label[own]))
     return runs

@@ -12,6 +12,7 @@ import numpy as np
 from detector.build import columns, deployed_threshold, expected_alerts
 from detector.config import Config, architecture_of
 from detector.core.features import FeatureSet
+from detector.core.own_scales import OwnScales
 from detector.core.period import window_length
 from detector.core.rehearsal import Forecast
 from detector.core.runs import RunCollector
@@ -21,6 +22,7 @@ from detector.data.chunks import AutoFields, auto_fields, read_chunks, to_batch
 from detector.data.sources import Source
 from detector.errors import DataError
 from detector.model.directory import complete, require_writable, save_artifact
+from detector.model.own_scales import fit_own_scales
 from detector.offline.recordings import RowReader, Withholding
 
 Progress = Callable[[int, float, float], None]
@@ -39,6 +41,7 @@ class TrainingReport:
     texts: tuple[str, ...]  # columns in which it found no number
     named: bool  # whether a column names the series, as far as it looked
     constant_features: tuple[str, ...]
+    series_scaled: int  # that are seen in a centre and a scale of their own
     parameters: int
     epochs: int
     epochs_per_s: float
@@ -141,9 +144,10 @@ def fit_model(
         max_seconds=training.max_seconds,
     )
     names = [reader.stream.series.name(slot) for slot in runs.slots]
+    scales = _put_in_common_scale(runs, names) if config.model.scaling == "per_series" else None
     if len(files) == 1:  # the number of the file says nothing
         names = [name.removeprefix("0/") for name in names]
-    trained = train(runs, features, recipe, names=names, progress=progress)
+    trained = train(runs, features, recipe, names=names, scales=scales, progress=progress)
     # Before anything is written: a threshold that cannot keep its promise is no model.
     deployed = deployed_threshold(config, trained.calibration, length)
     manifest = complete(trained.manifest, trained.files)
@@ -165,6 +169,7 @@ def fit_model(
         texts=found.texts,
         named=found.named,
         constant_features=trained.constant_features,
+        series_scaled=0 if scales is None else len(scales.names),
         parameters=manifest["model"]["parameters"],
         epochs=len(history),
         epochs_per_s=round(len(history) / trained.fitting_s, 3),
@@ -180,3 +185,20 @@ def fit_model(
         period=period,
     )
     return FittedModel(manifest, trained.files, report)
+
+
+def _put_in_common_scale(runs: RunCollector, names: Sequence[str]) -> OwnScales | None:
+    """names: number of the file/series, of each slot. None where nothing is to be done."""
+    slots: dict[str, list[int]] = {}
+    for slot, name in zip(runs.slots, names, strict=True):
+        slots.setdefault(name.split("/", 1)[1], []).append(slot)
+    scales = fit_own_scales(
+        (name, [part for slot in several for part in runs.rows(slot)])
+        for name, several in slots.items()
+    )
+    if scales is not None:
+        for name, several in slots.items():
+            row = scales.row(name)
+            for part in (part for slot in several for part in runs.rows(slot)):
+                part[:] = scales.common(part, row)
+    return scales

@@ -76,9 +76,8 @@ def make_track(config: Config, artifact: Artifact) -> Track:
         cold_windows=config.threshold.cold_windows,
         incident_windows=config.threshold.incident_windows,
     )
-    return Track(
-        policy, artifact.features, score, artifact.open_classifier(threads=threads), artifact.scales
-    )
+    classifier = artifact.open_classifier(threads=threads)
+    return Track(policy, artifact.features, score, classifier, artifact.scales)
 
 
 def _alert_rules(config: Config) -> AlertPolicy:

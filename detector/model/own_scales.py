@@ -37,9 +37,8 @@ def fit_own_scales(series: Iterable[tuple[str, Sequence[Float32]]]) -> OwnScales
         if sum(map(len, parts)) < FEWEST_TICKS:
             continue
         rows = np.concatenate(parts)
-        rows = rows[spread_evenly(len(rows), _MOST_TICKS)].astype(np.float64)
-        rows = rows[~np.isnan(rows).any(axis=1)]
-        center, scale, constant = center_and_scale(rows)
+        some = rows[spread_evenly(len(rows), _MOST_TICKS)].astype(np.float64)
+        center, scale, constant = center_and_scale(some[~np.isnan(some).any(axis=1)])
         names.append(name)
         centers.append(center)
         scales.append(np.where(constant, np.nan, scale))
@@ -47,12 +46,15 @@ def fit_own_scales(series: Iterable[tuple[str, Sequence[Float32]]]) -> OwnScales
         return None
     center, scale = np.array(centers), np.array(scales)
     moves = ~np.isnan(scale)
-    common = np.array(
-        [np.median(s[m]) if m.any() else 1.0 for s, m in zip(scale.T, moves.T, strict=True)]
-    )
+    common = np.array([np.median(own) if len(own) else 1.0 for own in _moving(scale)])
     factor = np.where(moves, common / np.where(moves, scale, 1.0), 1.0)
     factor = np.clip(factor, 1 / _MOST_STRETCHED, _MOST_STRETCHED)
     return OwnScales(names, factor, np.median(center, axis=0) - center * factor)
+
+
+def _moving(scale: Float64) -> list[Float64]:
+    """Of each feature the scales in the series where it moves."""
+    return [column[~np.isnan(column)] for column in scale.T]
 
 
 def to_bytes(scales: OwnScales) -> bytes:

@@ -100,7 +100,8 @@ def train(
     progress: Progress,
 ) -> Trained:
     """Train, calibrate, export. names: of the series of the runs, in the order of their slots;
-    scales: in which the runs are, None: in their own. Raises DataError if the data does not suffice."""
+    scales: in which the runs are, None: in their own. Raises DataError if the data does not
+    suffice."""
     wrong = contradiction(recipe.architecture)
     if wrong is not None:
         raise DataError(wrong)

@@ -73,8 +73,8 @@ class Withholding:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Uninterrupted ticks of a series: rows (n, features) as the model sees them, time_ns (n,), label (n,) or None where
-    the file has none."""
+    """Uninterrupted ticks of a series: rows (n, features) as the model sees them, time_ns (n,),
+    label (n,) or None where the file has none."""
 
     series: str
     rows: Float32

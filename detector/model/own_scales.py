@@ -34,11 +34,12 @@ def fit_own_scales(series: Iterable[tuple[str, Sequence[Float32]]]) -> OwnScales
     centers: list[Float64] = []
     scales: list[Float64] = []
     for name, parts in series:
-        if sum(map(len, parts)) < FEWEST_TICKS:
-            continue
         rows = np.concatenate(parts)
+        rows = rows[~np.isnan(rows).any(axis=1)]
+        if len(rows) < FEWEST_TICKS:
+            continue
         some = rows[spread_evenly(len(rows), _MOST_TICKS)].astype(np.float64)
-        center, scale, constant = center_and_scale(some[~np.isnan(some).any(axis=1)])
+        center, scale, constant = center_and_scale(some)
         names.append(name)
         centers.append(center)
         scales.append(np.where(constant, np.nan, scale))

@@ -14,42 +14,54 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from detector.core.slots import SlotColumns
-from detector.core.ticks import Float32, Float64, Int64
+from detector.core.ticks import Float32, Int64
 
-#: Of a value in the common scale: as for any feature, room to subtract a centre.
-_LIMIT = np.finfo(np.float32).max / 4
+#: As for any feature, room to subtract a centre.
+_LIMIT = np.float32(np.finfo(np.float32).max / 4)
 
 
 class OwnScales:
-    """names: (k,) series; factor, shift: (k, features) from a feature's own units to the common
-    ones. Row k, of any other series, changes nothing. Raises ValueError where they contradict each
-    other."""
+    """names: (k,) series; center, factor: (k, features) of each, common: (features,). A feature is
+    seen as (its value - center) * factor + common. Row k, of any other series, changes nothing.
+    Raises ValueError where they contradict each other."""
 
-    def __init__(self, names: Sequence[str], factor: Float64, shift: Float64) -> None:
-        if not (len(names) == len(set(names)) == len(factor) and factor.shape == shift.shape):
-            raise ValueError("a factor and a shift of each feature for each name, once")
-        if not (np.isfinite(factor).all() and np.isfinite(shift).all() and (factor > 0).all()):
-            raise ValueError("a factor or a shift is no number, or not positive")
+    def __init__(
+        self, names: Sequence[str], center: Float32, factor: Float32, common: Float32
+    ) -> None:
+        shapes = {center.shape, factor.shape, (len(names), *common.shape)}
+        if len(set(names)) < len(names) or len(shapes) > 1:
+            raise ValueError("a centre and a factor of each feature for each name, once")
+        if not all(np.isfinite(one).all() for one in (center, factor, common)):
+            raise ValueError("a centre or a factor is no number")
+        if not (factor > 0).all():
+            raise ValueError("a factor is not positive")
         self.names = tuple(names)
-        self.factor = np.vstack([factor, np.ones(factor.shape[1:])])
-        self.shift = np.vstack([shift, np.zeros(shift.shape[1:])])
+        none = (1, *common.shape)
+        self.center = np.vstack([center, np.zeros(none)]).astype(np.float32)
+        self.factor = np.vstack([factor, np.ones(none)]).astype(np.float32)
+        # -0.0 and not 0.0: added to -0.0 that would change it.
+        self.common = np.vstack([np.tile(common, (len(names), 1)), np.full(none, -0.0)]).astype(
+            np.float32
+        )
         self._row = {name: row for row, name in enumerate(self.names)}
 
     def row(self, name: str) -> int:
         """Of a series."""
         return self._row.get(name, len(self.names))
 
-    def common(self, rows: Float32, row: int | Int64) -> Float32:
-        """rows: (m, features) in their own units, of one series or (m,) of each -> the same in the
-        common ones. Elementwise: no neighbour changes it."""
-        moved = rows.astype(np.float64)
-        moved *= self.factor[row]
-        moved += self.shift[row]
-        return moved.clip(-_LIMIT, _LIMIT, out=moved).astype(np.float32)
+    def seen(self, rows: Float32, row: int | Int64) -> Float32:
+        """rows: (..., features) in their own units -> the same as the model sees them; row: of all,
+        or an array that with a further axis for the features broadcasts against rows. Elementwise:
+        no neighbour changes it. The centre goes first: near it nothing is rounded."""
+        with np.errstate(over="ignore"):  # what is beyond the floats is at their limit
+            moved: Float32 = rows - self.center[row]
+            moved *= self.factor[row]
+            moved += self.common[row]
+        return moved.clip(-_LIMIT, _LIMIT, out=moved)
 
     def own(self, rows: Float32, row: int) -> Float32:
-        """What `common` did, undone."""
-        moved = (rows.astype(np.float64) - self.shift[row]) / self.factor[row]
+        """What `seen` did, undone."""
+        moved = (rows.astype(np.float64) - self.common[row]) / self.factor[row] + self.center[row]
         result: Float32 = moved.clip(-_LIMIT, _LIMIT).astype(np.float32)
         return result
 

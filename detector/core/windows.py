@@ -115,6 +115,10 @@ class WindowStore:
         self.state["run"][touched] = run[last]
         seen = layout
         if scales is not None:
-            row = np.repeat(scales.row[begins], last - begins + 1 + back)
-            seen = scales.of.common(layout, row)
+            row = scales.row[begins]
+            if m == len(begins):  # a tick each: nothing has to be repeated
+                parts = layout.reshape(m, self.length, self._features)
+                seen = scales.of.seen(parts, row[:, None]).reshape(layout.shape)
+            else:
+                seen = scales.of.seen(layout, np.repeat(row, last - begins + 1 + back))
         return Windows(tick, ~full, layout, seen, layout_row[tick] - back, self.length, scales)

@@ -50,7 +50,8 @@ def fit_own_scales(series: Iterable[tuple[str, Sequence[Float32]]]) -> OwnScales
     common = np.array([np.median(own) if len(own) else 1.0 for own in _moving(scale)])
     factor = np.where(moves, common / np.where(moves, scale, 1.0), 1.0)
     factor = np.clip(factor, 1 / _MOST_STRETCHED, _MOST_STRETCHED)
-    return OwnScales(names, factor, np.median(center, axis=0) - center * factor)
+    whole = (center, factor, np.median(center, axis=0))
+    return OwnScales(names, *(one.astype(np.float32) for one in whole))
 
 
 def _moving(scale: Float64) -> list[Float64]:
@@ -64,8 +65,9 @@ def to_bytes(scales: OwnScales) -> bytes:
     np.savez_compressed(
         file,
         names=np.frombuffer(names, np.uint8),
+        center=scales.center[:-1],
         factor=scales.factor[:-1],
-        shift=scales.shift[:-1],
+        common=scales.common[0],
     )
     return file.getvalue()
 
@@ -75,9 +77,9 @@ def from_bytes(content: bytes, *, features: int) -> OwnScales:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             names = json.loads(file["names"].tobytes())
-            factor, shift = file["factor"], file["shift"]
+            several = [file[key].astype(np.float32) for key in ("center", "factor", "common")]
     except zipfile.BadZipFile as error:
         raise ValueError(f"{FILE}: {error}") from None
-    if factor.shape != (len(names), features) or not all(isinstance(n, str) for n in names):
-        raise ValueError(f"{FILE}: not a row of {features} features for each name")
-    return OwnScales(names, factor.astype(np.float64), shift.astype(np.float64))
+    if several[2].shape != (features,) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{FILE}: not names, and {features} features of each")
+    return OwnScales(names, *several)

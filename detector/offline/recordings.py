@@ -109,6 +109,6 @@ def read_runs(
         own = order[begin:end]
         own = own[~np.isnan(rows[own]).any(axis=1)]  # a first tick may lack what looks back
         name = reader.stream.series.name(int(slot[begin]))
-        seen = rows[own] if scales is None else scales.common(rows[own], scales.row(name))
+        seen = rows[own] if scales is None else scales.seen(rows[own], scales.row(name))
         runs.append(Run(name, seen, time_ns[own], None if label is None else label[own]))
     return runs

@@ -200,5 +200,5 @@ def _put_in_common_scale(runs: RunCollector, names: Sequence[str]) -> OwnScales 
         for name, several in slots.items():
             row = scales.row(name)
             for part in (part for slot in several for part in runs.rows(slot)):
-                part[:] = scales.common(part, row)
+                part[:] = scales.seen(part, row)
     return scales

@@ -104,12 +104,13 @@ class ModelConfig(Section, frozen=True):
     ] = (32, 16)
     activation: Activation = "tanh"
     scaling: Annotated[
-        Literal["per_series", "shared"],
+        Literal["auto", "per_series", "shared"],
         about(
             "per_series: a model of several series sees each of those it was trained on in a "
-            "centre and a scale of its own; shared: all as they are"
+            "centre and a scale of its own; shared: all as they are; auto: per_series where a "
+            "feature is four times as large in one as in another, or as far away"
         ),
-    ] = "per_series"
+    ] = "auto"
     squash: Annotated[
         float,
         Meta(ge=0.1),

@@ -18,6 +18,8 @@ from detector.model.scaling import center_and_scale
 FILE = "own_scales.npz"
 #: A series with fewer ticks is seen as it is: its quantiles would say little.
 FEWEST_TICKS = 200
+#: Beyond so many scales the default scaling (model.squash) counts a value logarithmically.
+UNLIKE = 4.0
 #: The most ticks of a series that its quantiles are taken from.
 _MOST_TICKS = 100_000
 #: A series is stretched so many times at most, and as many times less: what hardly moves at all
@@ -25,11 +27,14 @@ _MOST_TICKS = 100_000
 _MOST_STRETCHED = 1000.0
 
 
-def fit_own_scales(series: Iterable[tuple[str, Sequence[Float32]]]) -> OwnScales | None:
+def fit_own_scales(
+    series: Iterable[tuple[str, Sequence[Float32]]], *, if_unlike: bool = False
+) -> OwnScales | None:
     """series: names, each once, and rows (m, features) of each, in parts. The common centre and
     scale of a feature are the medians over the series. A feature that stands still in a series is
     moved to the common centre, and not stretched. None where fewer than two series have
-    FEWEST_TICKS."""
+    FEWEST_TICKS; if_unlike: also where no feature's scales are UNLIKE times as large in one series
+    as in another, nor its centres so many common scales apart."""
     names: list[str] = []
     centers: list[Float64] = []
     scales: list[Float64] = []
@@ -49,6 +54,9 @@ def fit_own_scales(series: Iterable[tuple[str, Sequence[Float32]]]) -> OwnScales
     moves = ~np.isnan(scale)
     common = np.array([np.median(own) if len(own) else 1.0 for own in _moving(scale)])
     factor = np.where(moves, common / np.where(moves, scale, 1.0), 1.0)
+    apart = np.ptp(center, axis=0) / common
+    if if_unlike and max(np.max(factor.max(0) / factor.min(0)), apart.max()) < UNLIKE:
+        return None
     factor = np.clip(factor, 1 / _MOST_STRETCHED, _MOST_STRETCHED)
     whole = (center, factor, np.median(center, axis=0))
     return OwnScales(names, *(one.astype(np.float32) for one in whole))

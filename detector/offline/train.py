@@ -144,7 +144,7 @@ def fit_model(
         max_seconds=training.max_seconds,
     )
     names = [reader.stream.series.name(slot) for slot in runs.slots]
-    scales = _put_in_common_scale(runs, names) if config.model.scaling == "per_series" else None
+    scales = _put_in_common_scale(runs, names, config.model.scaling)
     if len(files) == 1:  # the number of the file says nothing
         names = [name.removeprefix("0/") for name in names]
     trained = train(runs, features, recipe, names=names, scales=scales, progress=progress)
@@ -187,14 +187,21 @@ def fit_model(
     return FittedModel(manifest, trained.files, report)
 
 
-def _put_in_common_scale(runs: RunCollector, names: Sequence[str]) -> OwnScales | None:
+def _put_in_common_scale(
+    runs: RunCollector, names: Sequence[str], scaling: str
+) -> OwnScales | None:
     """names: number of the file/series, of each slot. None where nothing is to be done."""
+    if scaling == "shared":
+        return None
     slots: dict[str, list[int]] = {}
     for slot, name in zip(runs.slots, names, strict=True):
         slots.setdefault(name.split("/", 1)[1], []).append(slot)
     scales = fit_own_scales(
-        (name, [part for slot in several for part in runs.rows(slot)])
-        for name, several in slots.items()
+        (
+            (name, [part for slot in several for part in runs.rows(slot)])
+            for name, several in slots.items()
+        ),
+        if_unlike=scaling == "auto",
     )
     if scales is not None:
         for name, several in slots.items():

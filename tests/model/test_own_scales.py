@@ -35,6 +35,18 @@ def test_series_of_other_places_and_sizes_look_alike_afterwards() -> None:
     np.testing.assert_allclose(quiet[:, 1], busy[:, 1], rtol=1e-4)  # what stands still, too
 
 
+@pytest.mark.parametrize(
+    ("center", "scale", "unlike"),
+    [(0.0, 1.0, False), (0.0, 3.0, False), (2.0, 1.0, False), (0.0, 6.0, True), (9.0, 1.0, True)],
+)
+def test_series_that_are_alike_stay_as_they_are_where_that_is_asked(
+    center: float, scale: float, unlike: bool
+) -> None:
+    several = [("a", [series(0, 1)]), ("b", [series(0, 1)]), ("c", [series(center, scale)])]
+    assert (fit_own_scales(several, if_unlike=True) is not None) == unlike
+    assert fit_own_scales(several) is not None
+
+
 def test_a_series_is_not_stretched_without_end() -> None:
     found = fit_own_scales([("a", [series(0, 1)]), ("b", [series(0, 1)]), ("c", [series(0, 1e-9)])])
     assert found is not None

@@ -56,7 +56,7 @@ def test_several_series_are_each_seen_in_a_scale_of_their_own(tmp_path: Path) ->
         if row["series"] == "quiet":
             row["level"] += 0.5  # 50 times what it usually moves by; the loud one hardly does
     found = {}
-    for scaling in ("per_series", "shared"):
+    for scaling in ("auto", "shared"):
         tree = {
             "features": {"level": "level", "other": "other"},
             "window": {"length_ticks": 6},
@@ -71,7 +71,7 @@ def test_several_series_are_each_seen_in_a_scale_of_their_own(tmp_path: Path) ->
             progress=lambda *_: None,
             read=lambda _: None,
         )
-        artifact, own = load_artifact(out), scaling == "per_series"
+        artifact, own = load_artifact(out), scaling == "auto"
         assert report.series_scaled == (3 if own else 0)
         assert (artifact.scales is not None) == own
         assert artifact.manifest["schema_version"] == (2 if own else 1)
@@ -81,4 +81,4 @@ def test_several_series_are_each_seen_in_a_scale_of_their_own(tmp_path: Path) ->
         for alert in result.alerts:  # in the features' own units
             for rows in (alert.observed, alert.expected):
                 assert abs(rows[-1, 0] / LOUDNESS[alert.series] - 1000) < 100
-    assert found["per_series"] > 4 > found["shared"]
+    assert found["auto"] > 4 > found["shared"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from detector.build import alert_policy, columns, deployed_threshold
+from detector.build import alert_policy, budget_of, columns, deployed_threshold
 from detector.config import Config
 from detector.core.features import FeatureSet
 from detector.core.ticks import Float32, Float64
@@ -21,7 +22,7 @@ from detector.evaluate.budgets import at_budgets, thresholds
 from detector.evaluate.drift import Drift
 from detector.evaluate.drifting import WITHIN, after_drifts, place_of_drift, read_series
 from detector.evaluate.judging import Truth, at_threshold, rank, sketch
-from detector.evaluate.labelled import LabelledScores, score_labelled
+from detector.evaluate.labelled import REFUSED, LabelledScores, score_labelled
 from detector.evaluate.recording import Recording, has_labels, read_recordings, require_labels
 from detector.evaluate.results import WHOLE, AfterDrift, Judged, Scorer, SeriesResult, Side, Skipped
 from detector.evaluate.views import view_scores
@@ -59,18 +60,39 @@ def evaluate_files(
     there are any, a file may have no labels, and every tick of it is normal. Never raises for one
     file."""
     beside = fit_baselines(normal_rows(config, artifact.features, train)) if train else None
-    found: list[Outcome] = []
+    found: list[tuple[DataFile, Outcome]] = []
     for file in files:
         try:
             own = windows
             if drifts and windows is None and not has_labels(config, file):
                 own = {file.path.name: ()}
             source = labelled_source(config, file, own)
-            found += evaluate_source(config, artifact, source, beside, prefix=prefix, drifts=drifts)
+            series = evaluate_source(config, artifact, source, beside, prefix=prefix, drifts=drifts)
+            found += [(file, one) for one in series]
         except DataError as error:
-            found.append(skipped(file.name, error))
+            found.append((file, skipped(file.name, error)))
         done(file.name)
-    return found
+    return _told_apart(found)
+
+
+def _told_apart(found: Sequence[tuple[DataFile, Outcome]]) -> list[Outcome]:
+    """A series whose name is in several files, with the file: each file is a beginning of its
+    own."""
+    count = Counter(_name(one) for _, one in found)
+    return [
+        _named(one, f"{file.name}: {_name(one)}") if count[_name(one)] > 1 else one
+        for file, one in found
+    ]
+
+
+def _name(one: Outcome) -> str:
+    return one.name if isinstance(one, Skipped) else one.result.name
+
+
+def _named(one: Outcome, name: str) -> Outcome:
+    if isinstance(one, Skipped):
+        return replace(one, name=name)
+    return replace(one, result=replace(one.result, name=name))
 
 
 def skipped(name: str, error: Exception) -> Skipped:
@@ -139,7 +161,8 @@ def evaluate_source(
     if beside is None:
         first = [rows[place < prefix] for one in recordings.values() for place, rows in one.runs]
         beside = fit_baselines(_joined(first, artifact.features)) if prefix else Beside({}, {})
-    threshold = deployed_threshold(config, artifact.calibration, artifact.length).threshold
+    deployed = deployed_threshold(config, artifact.calibration, artifact.length)
+    threshold, fallen = deployed.threshold, deployed.words(artifact.calibration)
     cold_windows = config.threshold.cold_windows if artifact.score == "evidence" else 0
     policy = alert_policy(config, artifact, threshold)
     asked = thresholds(config, artifact.calibration)
@@ -162,7 +185,10 @@ def evaluate_source(
             for name, one in beside.fitted.items()
         ]
         own = [alert for alert in opened if alert.series == series]
-        notes = [] if labels.any() else ["no tick is labelled: nothing to rank"]
+        unused = one.unused()
+        notes = [note for note in (fallen, unused) if note]
+        if not labels.any():
+            notes.append("no tick is labelled: nothing to rank")
         if labels[: truth.prefix].any():
             count = int(labels[: truth.prefix].sum())
             notes.append(f"{count} ticks of the prefix are labelled as anomalous")
@@ -181,9 +207,12 @@ def evaluate_source(
             features=len(artifact.features.names),
             prefix=truth.prefix,
             labelled=int(labels.sum()),
+            unused=int(np.isin(one.outcome, REFUSED).sum()),
             vus_width=width,
             rankings=[rank(truth, one, width=width) for one in scorers],
             at_threshold=at_threshold(truth, score, threshold, own),
+            budget=budget_of(config, artifact),
+            asked=deployed.asked,
             left_out=dict(beside.left_out),
             notes=notes,
             budgets=at_budgets(

@@ -7,17 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detector.build import columns, make_pipeline
 from detector.config import Config
 from detector.core.alerts import ANOMALIES, State
 from detector.core.pipeline import BatchResult
-from detector.core.ticks import Bool, Float64, Int64
+from detector.core.ticks import Bool, Float64, Int64, Outcome
 from detector.data.chunks import read_chunks, to_batch
 from detector.data.sources import Source
 from detector.evaluate.events import OpenedAlert, score_events
 from detector.evaluate.measures import labelled_stretches, vus_pr
 from detector.model.directory import Artifact
+
+#: What may become of a tick that is of no use.
+REFUSED = (Outcome.LATE, Outcome.DUPLICATE, Outcome.REJECTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +58,16 @@ def measure(
 
 @dataclass(frozen=True, slots=True)
 class LabelledScores:
-    """n ticks of a series in order of arrival: time_ns, score, labels (n,); static, adaptive: (n,)
-    what the score is without and with the tail of the series. No score (NaN) where a tick closes no
-    window."""
+    """n ticks of a series in order of arrival: time_ns, score, labels (n,), outcome (n,) an Outcome
+    each; static, adaptive: (n,) what the score is without and with the tail of the series. No score
+    (NaN) where a tick closes no window."""
 
     time_ns: Int64
     score: Float64
     labels: Bool
     static: Float64
     adaptive: Float64
+    outcome: NDArray[np.uint8]
 
     @classmethod
     def joined(cls, parts: Sequence[LabelledScores]) -> LabelledScores:
@@ -73,7 +78,18 @@ class LabelledScores:
             np.concatenate([p.labels for p in parts]),
             np.concatenate([p.static for p in parts]),
             np.concatenate([p.adaptive for p in parts]),
+            np.concatenate([p.outcome for p in parts]),
         )
+
+    def unused(self) -> str:
+        """How many ticks were of no use, and why; empty where all were of use."""
+        counts = {one: int((self.outcome == one).sum()) for one in REFUSED}
+        if not any(counts.values()):
+            return ""
+        said = ", ".join(f"{count} {one.name.lower()}" for one, count in counts.items() if count)
+        labelled = int((np.isin(self.outcome, REFUSED) & self.labels).sum())
+        more = f", {labelled} of them labelled as anomalous" if labelled else ""
+        return f"{sum(counts.values())} of {len(self.outcome)} ticks are not used: {said}{more}"
 
 
 def score_labelled(
@@ -94,7 +110,7 @@ def score_labelled(
             own = names == name
             part = LabelledScores(
                 chunk.time_ns[own], result.score[own], chunk.label[own] > 0, static[own],
-                adaptive[own],
+                adaptive[own], result.outcome[own],
             )  # fmt: skip
             parts_of.setdefault(name, []).append(part)
     return {name: LabelledScores.joined(parts) for name, parts in parts_of.items()}, opened

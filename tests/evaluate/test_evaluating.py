@@ -161,6 +161,19 @@ def test_a_series_without_anomaly_counts_at_the_threshold_and_ranks_nothing(
     assert result.at_threshold.false_alarms > 0
 
 
+def test_ticks_of_no_use_are_noted(tmp_path: Path, config: Config, artifact: Artifact) -> None:
+    file = write(tmp_path / "a.csv")
+    head, *rows = file.path.read_text().splitlines()
+    rows[10] = rows[10].replace(",0.", ",nan").replace(",-0.", ",nan")
+    rows[190:210] = rows[190:210][::-1]  # the spike comes late
+    file.path.write_text("\n".join([head, *rows]) + "\n")
+    found = evaluate(config, artifact, file)
+    assert isinstance(found[0], Judged)
+    note = "20 of 300 ticks are not used: 19 late, 1 rejected, 3 of them labelled as anomalous"
+    assert note in found[0].result.notes
+    assert found[0].result.unused == 20
+
+
 def test_a_constant_series_is_skipped(tmp_path: Path, config: Config, artifact: Artifact) -> None:
     found = evaluate(config, artifact, write(tmp_path / "a.csv", value=np.full(300, 4.0)))
     assert reason(found) == "constant: no feature ever changes"
@@ -185,6 +198,17 @@ def test_one_bad_file_does_not_end_the_others(
     assert first.name == gone.name
     assert isinstance(second, Judged)
     assert seen == [gone.name, good.name]
+
+
+def test_series_of_one_name_in_two_files_are_told_apart(
+    tmp_path: Path, config: Config, artifact: Artifact
+) -> None:
+    (tmp_path / "b").mkdir()
+    first, second = write(tmp_path / "a.csv"), write(tmp_path / "b" / "a.csv")
+    other = write(tmp_path / "c.csv")
+    found = evaluate(config, artifact, first, second, other)
+    names = [one.result.name for one in found if isinstance(one, Judged)]
+    assert names == [f"{first.path}: a", f"{second.path}: a", "c"]
 
 
 def test_windows_of_time_label_the_ticks_within_both_ends(

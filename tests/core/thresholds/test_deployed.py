@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from detector.build import deployed_threshold
 from detector.config.reading import parse_config
 from detector.core.thresholds.calibration import Calibration, Tail
-from detector.core.thresholds.deployed import supported
+from detector.core.thresholds.deployed import Deployed, supported
 from detector.errors import ConfigError
 
 

@@ -287,6 +287,7 @@ def test_two_hundred_ticks_train_and_the_model_says_what_it_can_promise(tmp_path
     assert report.windows["calibrating"] >= 20
     assert "one stretch of time: a guess" in report.promise
     assert "a budget of 0.0001 is beyond what" in report.fell_back
+    assert "after 1,024 its own windows count for as much" in report.settles
     assert 2.0 < report.threshold < 3.5, "where the budget falls back to"
     assert report.forecast is not None
     assert report.forecast.a_day > 0

@@ -189,6 +189,8 @@ def evaluate_source(
         notes = [note for note in (fallen, unused) if note]
         if not labels.any():
             notes.append("no tick is labelled: nothing to rank")
+        if truth.prefix == len(labels):
+            notes.append("the prefix is the whole series: nothing counts at the threshold")
         if labels[: truth.prefix].any():
             count = int(labels[: truth.prefix].sum())
             notes.append(f"{count} ticks of the prefix are labelled as anomalous")

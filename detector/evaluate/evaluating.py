@@ -25,7 +25,6 @@ from detector.evaluate.judging import Truth, at_threshold, rank, sketch
 from detector.evaluate.labelled import REFUSED, LabelledScores, score_labelled
 from detector.evaluate.recording import Recording, has_labels, read_recordings, require_labels
 from detector.evaluate.results import WHOLE, AfterDrift, Judged, Scorer, SeriesResult, Side, Skipped
-from detector.evaluate.views import view_scores
 from detector.evaluate.windows_file import LabelledByTime, Windows, windows_of_file
 from detector.model.directory import Artifact
 
@@ -166,6 +165,7 @@ def evaluate_source(
     cold_windows = config.threshold.cold_windows if artifact.score == "evidence" else 0
     policy = alert_policy(config, artifact, threshold)
     asked = thresholds(config, artifact.calibration)
+    views = artifact.calibrated().views if artifact.score == "evidence" else ()
     width = artifact.length if width is None else width
     found: list[Outcome] = []
     for series, one in scored.items():
@@ -179,7 +179,9 @@ def evaluate_source(
         times = np.maximum.accumulate(one.time_ns)
         truth = Truth(series, times, labels, min(prefix, len(labels)), artifact.length)
         scorers = [Scorer(WHOLE, "detector", score)]
-        scorers += _views(artifact, recordings[series])
+        scorers += [
+            Scorer(name, "view", score) for name, score in zip(views, one.views.T, strict=True)
+        ]
         scorers += [
             Scorer(name, "baseline", recordings[series].scored(one.score))
             for name, one in beside.fitted.items()
@@ -232,16 +234,6 @@ def _sides(artifact: Artifact, found: LabelledScores) -> dict[Side, Float64]:
     if artifact.score != "evidence":
         return {"static": found.static}
     return {"static": found.static, "adaptive": found.adaptive}
-
-
-def _views(artifact: Artifact, recording: Recording) -> list[Scorer]:
-    parts = [(place, view_scores(artifact, rows)) for place, rows in recording.runs]
-    found: dict[str, Scorer] = {}
-    for place, views in parts:
-        for name, score in views.items():
-            empty = np.full(recording.ticks, np.nan)
-            found.setdefault(name, Scorer(name, "view", empty)).score[place] = score
-    return list(found.values())
 
 
 def _reason_to_skip(recording: Recording, length: int, all_labelled: bool) -> str:

@@ -59,7 +59,8 @@ def measure(
 @dataclass(frozen=True, slots=True)
 class LabelledScores:
     """n ticks of a series in order of arrival: time_ns, score, labels (n,), outcome (n,) an Outcome
-    each; static, adaptive: (n,) what the score is without and with the tail of the series. No score
+    each; static, adaptive: (n,) what the score is without and with the tail of the series; views:
+    (n, views) the evidence of each part of the score, no columns where it is one piece. No score
     (NaN) where a tick closes no window."""
 
     time_ns: Int64
@@ -67,6 +68,7 @@ class LabelledScores:
     labels: Bool
     static: Float64
     adaptive: Float64
+    views: Float64
     outcome: NDArray[np.uint8]
 
     @classmethod
@@ -78,6 +80,7 @@ class LabelledScores:
             np.concatenate([p.labels for p in parts]),
             np.concatenate([p.static for p in parts]),
             np.concatenate([p.adaptive for p in parts]),
+            np.concatenate([p.views for p in parts]),
             np.concatenate([p.outcome for p in parts]),
         )
 
@@ -100,17 +103,19 @@ def score_labelled(
     layout = columns(config)
     parts_of: dict[str, list[LabelledScores]] = {}
     opened: list[OpenedAlert] = []
+    count = len(artifact.calibrated().views) if artifact.score == "evidence" else 0
     for chunk in read_chunks(file, layout, artifact.features.fields):
         assert chunk.label is not None  # compare has looked
         result = pipeline.process(to_batch(chunk))
         opened += opened_alerts(result)
         static, adaptive = both_scores(result)
+        views = view_scores(result, count)
         names = np.array(chunk.series)
         for name in np.unique(names).tolist():
             own = names == name
             part = LabelledScores(
                 chunk.time_ns[own], result.score[own], chunk.label[own] > 0, static[own],
-                adaptive[own], result.outcome[own],
+                adaptive[own], views[own], result.outcome[own],
             )  # fmt: skip
             parts_of.setdefault(name, []).append(part)
     return {name: LabelledScores.joined(parts) for name, parts in parts_of.items()}, opened
@@ -131,6 +136,15 @@ def both_scores(result: BatchResult) -> tuple[Float64, Float64]:
     for part in result.windows:
         static[part.row], adaptive[part.row] = part.scored.static, part.scored.adaptive
     return static, adaptive
+
+
+def view_scores(result: BatchResult, views: int) -> Float64:
+    """(n, views) the evidence of each view at every tick, of the window it closes, NaN where it
+    closes none."""
+    found = np.full((len(result.score), views), np.nan)
+    for part in result.windows:
+        found[part.row] = part.scored.evidence
+    return found
 
 
 def label_events(series: str, time_ns: Int64, labels: Bool, length: int) -> list[Event]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from detector.config import Config, parse_config
+from detector.core.stretches import cut
 from detector.core.ticks import Float32, Float64
 from detector.data.sources import DataFile
 from detector.errors import DataError
@@ -236,18 +237,21 @@ def test_windows_belong_to_the_file_whose_path_ends_as_they_say(tmp_path: Path) 
         read_windows(tmp_path / "w.json")
 
 
-def test_views_are_scored_beside_the_whole(
-    tmp_path: Path, config: Config, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+def test_views_are_ranked_beside_the_whole_by_the_evidence_of_the_same_windows(
+    tmp_path: Path, config: Config
 ) -> None:
-    def views(artifact: Artifact, rows: Float32) -> dict[str, Float64]:
-        return {"size": np.abs(rows[:, 0]).astype(np.float64)}
-
-    monkeypatch.setattr(evaluating, "view_scores", views)
-    found = evaluate(config, artifact, write(tmp_path / "a.csv"))
+    artifact = make_artifact(tmp_path / "model", length=LENGTH, evidence=True)
+    file = write(tmp_path / "a.csv")
+    found = evaluate(config, artifact, file)
     assert isinstance(found[0], Judged)
-    ranking = found[0].result.ranking("size")
-    assert ranking is not None
-    assert (ranking.kind, ranking.auc_pr) == ("view", 1.0)
+    kinds = {one.name: one.kind for one in found[0].result.rankings}
+    assert kinds == {"detector": "detector"} | dict.fromkeys(artifact.calibrated().views, "view")
+    one = score_labelled(config, artifact, file)[0]["a"]
+    (run,) = read_recordings(config, artifact.features, file)["a"].runs
+    windows = cut(run[1], np.arange(len(run[1]) - LENGTH + 1), LENGTH)
+    expected = artifact.calibrated().evidence(artifact.open_scorer(threads=1).look(windows).views)
+    np.testing.assert_allclose(one.views[LENGTH - 1 :], expected, rtol=1e-4)
+    assert np.isnan(one.views[: LENGTH - 1]).all()
 
 
 def test_recordings_and_the_pipeline_keep_the_same_ticks(

@@ -118,6 +118,12 @@ def fit_model(
             f"{', '.join(features.fields)}) is no number, or a feature of it not finite; "
             "clean the data or choose other features"
         )
+    if counts[Outcome.LATE] > ticks / 2:
+        raise DataError(
+            f"{outcomes['late']} of {ticks} ticks are older than the one before them of the same "
+            "series: rows must be in order of time, or the series have one name "
+            "(input.series_field)"
+        )
     try:
         from detector.model.training import Recipe, train  # TensorFlow: only here
     except ModuleNotFoundError as error:

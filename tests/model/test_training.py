@@ -332,8 +332,9 @@ def _with_gaps(rows: list[Row], every: int) -> list[Row]:
         (lambda: _drop(healthy(), "jump"), "has no column 'jump'"),
         (lambda: _with_gaps(healthy(), LENGTH), r"too few uninterrupted ticks.*without a gap"),
         (lambda: healthy(1), "too few uninterrupted ticks"),
+        (lambda: healthy()[::-1], "2699 of 2700 ticks are older than the one before them"),
     ],
-    ids=["short", "constant", "nan", "no field", "gaps", "one tick"],
+    ids=["short", "constant", "nan", "no field", "gaps", "one tick", "backwards"],
 )
 def test_data_that_does_not_suffice_is_refused_with_what_is_needed(
     tmp_path: Path, rows: Callable[[], list[Row]], says: str

@@ -120,7 +120,9 @@ def deployed_threshold(config: Config, calibration: Calibration, length: int) ->
         falls_back = asked.fall_back and asked.method == "pot"
         used = max(rate, supported(calibration)) if falls_back else rate
         threshold = choose_threshold(asked.method, calibration, Demand(used, asked.value))
-    return Deployed(threshold, None if used is None else rate, used)
+    if used is None:
+        return Deployed(threshold, None, None)
+    return Deployed(threshold, rate, used, asked.false_alarms_per_day)
 
 
 def budget_of(config: Config, artifact: Artifact) -> float:

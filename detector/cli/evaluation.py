@@ -87,10 +87,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     page = _page() if options.out else None
     config = read_config(options)
     evaluated = _of_manifest if options.manifest else _of_files
-    found, about, budget = evaluated(config, options)
+    found, about = evaluated(config, options)
     from detector.evaluate.report import make_report, markdown, tables_of
 
-    report = make_report(found, about=about, budget=budget)
+    report = make_report(found, about=about)
     written = report.to_json()
     if options.json:
         text = json.dumps(written, indent=1, allow_nan=False) + "\n"
@@ -104,7 +104,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     for path in filter(None, (options.json, options.out)):
         print(path)
     if not report.series:
-        raise DataError("no series could be evaluated: see the reasons above")
+        raise DataError("no series could be evaluated: see why under not run")
     return 0
 
 
@@ -136,9 +136,8 @@ def _require_what_belongs_together(options: argparse.Namespace) -> None:
 
 def _of_files(
     config: Config, options: argparse.Namespace
-) -> tuple[Sequence[Outcome], dict[str, Any], float]:
-    """What was found, about what, and the budget of the model."""
-    from detector.build import budget_of
+) -> tuple[Sequence[Outcome], dict[str, Any]]:
+    """What was found, and about what."""
     from detector.data.sources import parse_data_argument
     from detector.evaluate.evaluating import evaluate_files
     from detector.evaluate.windows_file import read_windows
@@ -174,13 +173,12 @@ def _of_files(
         print(about["guilty features named"])
     if not options.train and not options.prefix:
         about["baselines"] = "none: neither --train nor --prefix names normal ticks"
-    return found, about, budget_of(config, artifact)
+    return found, about
 
 
 def _of_manifest(
     config: Config, options: argparse.Namespace
-) -> tuple[Sequence[Outcome], dict[str, Any], float]:
-    """Every series has a model, and may fall back to a budget, of its own: that which is asked."""
+) -> tuple[Sequence[Outcome], dict[str, Any]]:
     import contextlib
     import functools
 
@@ -210,8 +208,7 @@ def _of_manifest(
         "manifest": str(options.manifest),
         "baselines": "from the prefix of each series",
     }
-    asked = config.threshold.false_alarms_per_window
-    return [found[number] for number in sorted(found)], about, asked
+    return [found[number] for number in sorted(found)], about
 
 
 def _drifts(options: argparse.Namespace) -> Sequence[Drift]:

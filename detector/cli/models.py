@@ -188,7 +188,7 @@ def _inspect(options: argparse.Namespace) -> int:
                 "tail",
                 f"above {tail.start:.3f}: shape {tail.shape:.3f}, "
                 f"scale {tail.scale:.3f}, {tail.excesses} excesses in "
-                f"{tail.clusters} clusters",
+                f"{tail.clusters} {'cluster' if tail.clusters == 1 else 'clusters'}",
             ),
             ("threshold", f"{deployed.threshold:.4f}{': ' * bool(missed)}{missed}"),
             ("normal alerts", alerts_to_expect(forecast)),

@@ -158,7 +158,10 @@ def own_scales_in_words(series: int) -> str:
 
 def alerts_to_expect(forecast: Forecast | None) -> str:
     if forecast is None:
-        return "nothing is known of how many to expect; a model trained anew tells"
+        return (
+            "nothing is known of how many to expect: the model knows no times of its held-out "
+            "windows; one trained anew, on ticks whose times differ, tells"
+        )
     return forecast.words()
 
 

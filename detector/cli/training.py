@@ -131,7 +131,7 @@ def _training_rows(config: Config, report: TrainingReport, out: Path) -> list[tu
         ("loss", f"{report.loss:.5f}, held out {report.validation_loss:.5f}"),
         ("held-out error", f"{report.held_out_error:.5f} of the exported graph"),
         ("threshold", f"{report.threshold:.4f}: {report.promise}"),
-        *((("", report.fell_back),) if report.fell_back else ()),
+        *((("", report.fell_back), ("", report.settles)) if report.fell_back else ()),
         ("normal alerts", alerts_to_expect(report.forecast)),
         ("model", f"{out} ({report.model_version})"),
     ]

@@ -34,6 +34,8 @@ _STEADY = 0.1
 #: Blocks that the calibration counts for, and the half-life, in lengths of the window.
 PRIOR = 32
 HALF_LIFE = 80
+#: Windows of its own after which they count for as much as the calibration.
+SETTLED = PRIOR * BLOCK
 #: An incident: this share of a block has a score above this.
 _SHARE, _STANDS_OUT = 0.25, 1.75
 #: So many blocks of an incident are not learned from; the next ones are.

@@ -69,9 +69,11 @@ def auto_fields(source: Source, columns: Columns) -> AutoFields:
     """The columns that hold numbers, without time, series, label and those to exclude. Raises
     DataError where none is left, or one to exclude is not there."""
     table = next(source.tables(), None)
-    cells = {} if table is None else table.cells
+    if table is None:
+        raise DataError(f"{source.name}: holds no tick")
+    cells = table.cells
     for name in columns.exclude:
-        if table is not None and name not in cells:
+        if name not in cells:
             raise DataError(
                 f"{source.name}: input.exclude names {name!r}; it has {', '.join(cells)}"
             )

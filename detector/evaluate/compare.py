@@ -24,6 +24,7 @@ from detector.data.chunks import read_chunks
 from detector.data.sources import Source
 from detector.errors import DataError, UsageError
 from detector.evaluate.labelled import measure
+from detector.evaluate.recording import require_labels
 from detector.model.directory import Artifact, load_artifact
 from detector.offline.train import train_model
 
@@ -83,13 +84,8 @@ def compare(
     say: Say,
 ) -> list[Row]:
     """Train and measure each variant with each seed. Raises DataError, before any training, where
-    a test file has no labels or none of them has an anomaly."""
-    anomalies = [_has_anomaly(variants[0].config, file) for file in test]  # reads every file
-    if test and not any(anomalies):
-        raise DataError(
-            f"{', '.join(file.name for file in test)}: no tick is labelled as anomalous "
-            f"({variants[0].config.input.label_field} above 0): there is nothing to be found"
-        )
+    a tick of a test file has no label, or all of them have the same."""
+    _require_both_kinds(variants[0].config, test)
     rows = [Row(v.name, 0, [], [], [], [], [], []) for v in variants]
     for seed in seeds:  # variants in turn, so that each sees the same moods of the machine
         for number, variant in enumerate(variants):
@@ -121,20 +117,23 @@ def compare(
     return rows
 
 
-def _has_anomaly(config: Config, file: Source) -> bool:
-    """Whether a tick of the file is labelled. Raises DataError where it has no labels at all."""
-    label_field, ticks, found = config.input.label_field, 0, False
-    for chunk in read_chunks(file, columns(config), ()):
-        if chunk.label is None:
-            raise DataError(
-                f"{file.name}: has no column {label_field!r} (input.label_field): without labels "
-                "there is nothing to measure on test files"
-            )
-        ticks += len(chunk)
-        found = found or bool((chunk.label > 0).any())
-    if not ticks:
-        raise DataError(f"{file.name}: holds no tick to measure on")
-    return found
+def _require_both_kinds(config: Config, test: Sequence[Source]) -> None:
+    """Anomalous ticks and normal ones."""
+    kinds: set[bool] = set()
+    for file in test:
+        require_labels(config, file)
+        for chunk in read_chunks(file, columns(config), ()):
+            assert chunk.label is not None
+            kinds |= set(np.unique(chunk.label > 0).tolist())
+    if len(kinds) == 1:
+        names = ", ".join(file.name for file in test)
+        label = f"({config.input.label_field} above 0)"
+        raise DataError(
+            f"{names}: every tick is labelled as anomalous {label}: there is nothing normal to "
+            "tell them from"
+            if True in kinds
+            else f"{names}: no tick is labelled as anomalous {label}: there is nothing to be found"
+        )
 
 
 def windows_per_s(artifact: Artifact) -> float:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from detector.build import alert_policy, columns, deployed_threshold
+from detector.build import alert_policy, budget_of, columns, deployed_threshold
 from detector.config import Config
 from detector.core.features import FeatureSet
 from detector.core.ticks import Float32, Float64
@@ -21,10 +22,9 @@ from detector.evaluate.budgets import at_budgets, thresholds
 from detector.evaluate.drift import Drift
 from detector.evaluate.drifting import WITHIN, after_drifts, place_of_drift, read_series
 from detector.evaluate.judging import Truth, at_threshold, rank, sketch
-from detector.evaluate.labelled import LabelledScores, score_labelled
+from detector.evaluate.labelled import REFUSED, LabelledScores, score_labelled
 from detector.evaluate.recording import Recording, has_labels, read_recordings, require_labels
 from detector.evaluate.results import WHOLE, AfterDrift, Judged, Scorer, SeriesResult, Side, Skipped
-from detector.evaluate.views import view_scores
 from detector.evaluate.windows_file import LabelledByTime, Windows, windows_of_file
 from detector.model.directory import Artifact
 
@@ -59,18 +59,39 @@ def evaluate_files(
     there are any, a file may have no labels, and every tick of it is normal. Never raises for one
     file."""
     beside = fit_baselines(normal_rows(config, artifact.features, train)) if train else None
-    found: list[Outcome] = []
+    found: list[tuple[DataFile, Outcome]] = []
     for file in files:
         try:
             own = windows
             if drifts and windows is None and not has_labels(config, file):
                 own = {file.path.name: ()}
             source = labelled_source(config, file, own)
-            found += evaluate_source(config, artifact, source, beside, prefix=prefix, drifts=drifts)
+            series = evaluate_source(config, artifact, source, beside, prefix=prefix, drifts=drifts)
+            found += [(file, one) for one in series]
         except DataError as error:
-            found.append(skipped(file.name, error))
+            found.append((file, skipped(file.name, error)))
         done(file.name)
-    return found
+    return _told_apart(found)
+
+
+def _told_apart(found: Sequence[tuple[DataFile, Outcome]]) -> list[Outcome]:
+    """A series whose name is in several files, with the file: each file is a beginning of its
+    own."""
+    count = Counter(_name(one) for _, one in found)
+    return [
+        _named(one, f"{file.name}: {_name(one)}") if count[_name(one)] > 1 else one
+        for file, one in found
+    ]
+
+
+def _name(one: Outcome) -> str:
+    return one.name if isinstance(one, Skipped) else one.result.name
+
+
+def _named(one: Outcome, name: str) -> Outcome:
+    if isinstance(one, Skipped):
+        return replace(one, name=name)
+    return replace(one, result=replace(one.result, name=name))
 
 
 def skipped(name: str, error: Exception) -> Skipped:
@@ -139,10 +160,12 @@ def evaluate_source(
     if beside is None:
         first = [rows[place < prefix] for one in recordings.values() for place, rows in one.runs]
         beside = fit_baselines(_joined(first, artifact.features)) if prefix else Beside({}, {})
-    threshold = deployed_threshold(config, artifact.calibration, artifact.length).threshold
+    deployed = deployed_threshold(config, artifact.calibration, artifact.length)
+    threshold, fallen = deployed.threshold, deployed.words(artifact.calibration)
     cold_windows = config.threshold.cold_windows if artifact.score == "evidence" else 0
     policy = alert_policy(config, artifact, threshold)
     asked = thresholds(config, artifact.calibration)
+    views = artifact.calibrated().views if artifact.score == "evidence" else ()
     width = artifact.length if width is None else width
     found: list[Outcome] = []
     for series, one in scored.items():
@@ -156,13 +179,20 @@ def evaluate_source(
         times = np.maximum.accumulate(one.time_ns)
         truth = Truth(series, times, labels, min(prefix, len(labels)), artifact.length)
         scorers = [Scorer(WHOLE, "detector", score)]
-        scorers += _views(artifact, recordings[series])
+        scorers += [
+            Scorer(name, "view", score) for name, score in zip(views, one.views.T, strict=True)
+        ]
         scorers += [
             Scorer(name, "baseline", recordings[series].scored(one.score))
             for name, one in beside.fitted.items()
         ]
         own = [alert for alert in opened if alert.series == series]
-        notes = [] if labels.any() else ["no tick is labelled: nothing to rank"]
+        unused = one.unused()
+        notes = [note for note in (fallen, unused) if note]
+        if not labels.any():
+            notes.append("no tick is labelled: nothing to rank")
+        if truth.prefix == len(labels):
+            notes.append("the prefix is the whole series: nothing counts at the threshold")
         if labels[: truth.prefix].any():
             count = int(labels[: truth.prefix].sum())
             notes.append(f"{count} ticks of the prefix are labelled as anomalous")
@@ -181,9 +211,12 @@ def evaluate_source(
             features=len(artifact.features.names),
             prefix=truth.prefix,
             labelled=int(labels.sum()),
+            unused=int(np.isin(one.outcome, REFUSED).sum()),
             vus_width=width,
             rankings=[rank(truth, one, width=width) for one in scorers],
             at_threshold=at_threshold(truth, score, threshold, own),
+            budget=budget_of(config, artifact),
+            asked=deployed.asked,
             left_out=dict(beside.left_out),
             notes=notes,
             budgets=at_budgets(
@@ -201,16 +234,6 @@ def _sides(artifact: Artifact, found: LabelledScores) -> dict[Side, Float64]:
     if artifact.score != "evidence":
         return {"static": found.static}
     return {"static": found.static, "adaptive": found.adaptive}
-
-
-def _views(artifact: Artifact, recording: Recording) -> list[Scorer]:
-    parts = [(place, view_scores(artifact, rows)) for place, rows in recording.runs]
-    found: dict[str, Scorer] = {}
-    for place, views in parts:
-        for name, score in views.items():
-            empty = np.full(recording.ticks, np.nan)
-            found.setdefault(name, Scorer(name, "view", empty)).score[place] = score
-    return list(found.values())
 
 
 def _reason_to_skip(recording: Recording, length: int, all_labelled: bool) -> str:

@@ -40,9 +40,11 @@ def read_guilty(path: Path) -> list[Guilty]:
     """Lines `begin-end:1,5,9`, ticks counted from 0 and features from 1, as the Server Machine
     Dataset has them. Raises DataError."""
     try:
-        lines = path.read_text().split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {error}") from None
+        lines = path.read_text(encoding="utf-8").split()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: is no UTF-8 text") from None
     found = []
     for line in lines:
         match = _LINE.match(line)
@@ -53,6 +55,8 @@ def read_guilty(path: Path) -> list[Guilty]:
         if begin > end or min(features) < 0:
             raise DataError(f"{path}: {line!r}: ends before it begins, or counts features from 0")
         found.append(Guilty(begin, end, features))
+    if not found:
+        raise DataError(f"{path}: names no event")
     return found
 
 

@@ -7,17 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detector.build import columns, make_pipeline
 from detector.config import Config
 from detector.core.alerts import ANOMALIES, State
 from detector.core.pipeline import BatchResult
-from detector.core.ticks import Bool, Float64, Int64
+from detector.core.ticks import Bool, Float64, Int64, Outcome
 from detector.data.chunks import read_chunks, to_batch
 from detector.data.sources import Source
 from detector.evaluate.events import OpenedAlert, score_events
 from detector.evaluate.measures import labelled_stretches, vus_pr
 from detector.model.directory import Artifact
+
+#: What may become of a tick that is of no use.
+REFUSED = (Outcome.LATE, Outcome.DUPLICATE, Outcome.REJECTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +58,18 @@ def measure(
 
 @dataclass(frozen=True, slots=True)
 class LabelledScores:
-    """n ticks of a series in order of arrival: time_ns, score, labels (n,); static, adaptive: (n,)
-    what the score is without and with the tail of the series. No score (NaN) where a tick closes no
-    window."""
+    """n ticks of a series in order of arrival: time_ns, score, labels (n,), outcome (n,) an Outcome
+    each; static, adaptive: (n,) what the score is without and with the tail of the series; views:
+    (n, views) the evidence of each part of the score, no columns where it is one piece. No score
+    (NaN) where a tick closes no window."""
 
     time_ns: Int64
     score: Float64
     labels: Bool
     static: Float64
     adaptive: Float64
+    views: Float64
+    outcome: NDArray[np.uint8]
 
     @classmethod
     def joined(cls, parts: Sequence[LabelledScores]) -> LabelledScores:
@@ -73,7 +80,19 @@ class LabelledScores:
             np.concatenate([p.labels for p in parts]),
             np.concatenate([p.static for p in parts]),
             np.concatenate([p.adaptive for p in parts]),
+            np.concatenate([p.views for p in parts]),
+            np.concatenate([p.outcome for p in parts]),
         )
+
+    def unused(self) -> str:
+        """How many ticks were of no use, and why; empty where all were of use."""
+        counts = {one: int((self.outcome == one).sum()) for one in REFUSED}
+        if not any(counts.values()):
+            return ""
+        said = ", ".join(f"{count} {one.name.lower()}" for one, count in counts.items() if count)
+        labelled = int((np.isin(self.outcome, REFUSED) & self.labels).sum())
+        more = f", {labelled} of them labelled as anomalous" if labelled else ""
+        return f"{sum(counts.values())} of {len(self.outcome)} ticks are not used: {said}{more}"
 
 
 def score_labelled(
@@ -84,17 +103,19 @@ def score_labelled(
     layout = columns(config)
     parts_of: dict[str, list[LabelledScores]] = {}
     opened: list[OpenedAlert] = []
+    count = len(artifact.calibrated().views) if artifact.score == "evidence" else 0
     for chunk in read_chunks(file, layout, artifact.features.fields):
         assert chunk.label is not None  # compare has looked
         result = pipeline.process(to_batch(chunk))
         opened += opened_alerts(result)
         static, adaptive = both_scores(result)
+        views = view_scores(result, count)
         names = np.array(chunk.series)
         for name in np.unique(names).tolist():
             own = names == name
             part = LabelledScores(
                 chunk.time_ns[own], result.score[own], chunk.label[own] > 0, static[own],
-                adaptive[own],
+                adaptive[own], views[own], result.outcome[own],
             )  # fmt: skip
             parts_of.setdefault(name, []).append(part)
     return {name: LabelledScores.joined(parts) for name, parts in parts_of.items()}, opened
@@ -115,6 +136,15 @@ def both_scores(result: BatchResult) -> tuple[Float64, Float64]:
     for part in result.windows:
         static[part.row], adaptive[part.row] = part.scored.static, part.scored.adaptive
     return static, adaptive
+
+
+def view_scores(result: BatchResult, views: int) -> Float64:
+    """(n, views) the evidence of each view at every tick, of the window it closes, NaN where it
+    closes none."""
+    found = np.full((len(result.score), views), np.nan)
+    for part in result.windows:
+        found[part.row] = part.scored.evidence
+    return found
 
 
 def label_events(series: str, time_ns: Int64, labels: Bool, length: int) -> list[Event]:

@@ -40,14 +40,21 @@ class Report:
         return found
 
 
-def make_report(outcomes: Sequence[Outcome], *, about: Mapping[str, Any], budget: float) -> Report:
-    """budget: the share of normal windows that may be above the threshold."""
+def make_report(outcomes: Sequence[Outcome], *, about: Mapping[str, Any]) -> Report:
     series = [one.result for one in outcomes if isinstance(one, Judged)]
     skipped = [one for one in outcomes if isinstance(one, Skipped)]
-    found = groups(series, budget=budget)
+    found = groups(series)
     said = sentences(found[-1]) if series else ["No series could be evaluated."]
+    partly = [one for one in series if one.unused]
+    if partly:
+        said.append(
+            f"{sum(one.unused for one in partly):,} ticks of {len(partly)} of {len(series)} series "
+            "are not used (late, duplicate or rejected): see the notes."
+        )
     if skipped:
-        said.append(f"{len(skipped)} of {len(outcomes)} series could not be run; reasons below.")
+        said.append(
+            f"{len(skipped)} of {len(outcomes)} series could not be run: see why under not run."
+        )
     return Report(about, said, found, series, skipped)
 
 
@@ -113,16 +120,18 @@ def _series_table(series: Sequence[SeriesResult]) -> Table:
                 one.name,
                 str(one.ticks),
                 str(one.labelled),
-                *(shown(areas.get(name)) for name in (WHOLE, *views)),
-                *(shown(one.published.get(name)) for name in methods),
+                shown(areas.get(WHOLE)),
                 shown(found.f1),
                 str(found.false_alarms),
                 shown(found.share_above, "{:.3%}"),
+                *(shown(areas.get(name)) for name in views),
+                *(shown(one.published.get(name)) for name in methods),
             )
         )
-    heads = ("series", "ticks", "labelled", WHOLE, *views, *methods)
+    at = ("event F1", "false alarms", "normal above")
+    heads = ("series", "ticks", "labelled", WHOLE, *at, *views, *methods)
     title = "VUS-PR of each series" + (", the methods' as published" if methods else "")
-    return Table(title, (*heads, "event F1", "false alarms", "normal above"), rows)
+    return Table(title, heads, rows)
 
 
 def _scorers_table(found: Totals) -> Table:
@@ -140,6 +149,15 @@ def _scorers_table(found: Totals) -> Table:
     title = _title(found)
     return Table(
         title, (title, "kind", "series", "VUS-PR", "AUC-PR", "VUS-PR over the detector's"), rows
+    )
+
+
+def _budget(found: Totals) -> str:
+    if not found.fell_back or found.asked is None:
+        return f"{found.budget:.3%}"
+    return (
+        f"{found.budget:.3%} ({found.asked:.3%} asked, {found.fell_back} of {found.series} series "
+        "fell back)"
     )
 
 
@@ -164,7 +182,7 @@ def _at(found: Totals) -> list[tuple[str, ...]]:
         ("false alarms an hour", with_interval(found.false_alarms_per_hour, "{:.3g}")),
         ("false alarms a series", with_interval(found.false_alarms_per_series, "{:.3g}")),
         ("normal windows above", with_interval(found.share_above, "{:.3%}")),
-        ("their budget", f"{found.budget:.3%}"),
+        ("their budget", _budget(found)),
         ("NAB score of alerts", with_interval(found.nab, "{:.1f}")),
         ("NAB score of every tick above", with_interval(found.nab_every_tick, "{:.1f}")),
     ]

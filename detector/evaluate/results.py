@@ -144,9 +144,12 @@ RECALLS = np.linspace(0.02, 1.0, 50)
 
 @dataclass(frozen=True, slots=True)
 class SeriesResult:
-    """A series. prefix: ticks at its beginning that are for learning; published: VUS-PR of other
-    methods, from the manifest; left_out: scorer -> why it has no score; drifts: none where none was
-    asked for."""
+    """A series. prefix: ticks at its beginning that are for learning; unused: late, duplicate and
+    rejected ones; published: VUS-PR of other methods, from the manifest; left_out: scorer -> why it
+    has no score; drifts: none where none was asked for.
+
+    budget, asked: shares of normal windows, the one the threshold stands at and the one that was
+    asked for (smaller where the threshold fell back, None where it was given by hand)"""
 
     name: str
     dataset: str | None
@@ -154,15 +157,22 @@ class SeriesResult:
     features: int
     prefix: int
     labelled: int
+    unused: int
     vus_width: int
     rankings: list[Ranking]
     at_threshold: AtThreshold
+    budget: float
+    asked: float | None
     published: dict[str, float] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     budgets: list[AtBudget] = field(default_factory=list)
     drifts: list[AfterDrift] = field(default_factory=list)
     seconds: float = 0.0
+
+    @property
+    def fell_back(self) -> bool:
+        return self.asked is not None and self.budget > self.asked
 
     def ranking(self, name: str) -> Ranking | None:
         return next((one for one in self.rankings if one.name == name), None)

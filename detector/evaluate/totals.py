@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -39,7 +40,9 @@ class ScorerMeans:
 @dataclass(frozen=True, slots=True)
 class Totals:
     """Over a group of series. Precision and recall are of all alerts and events together; the
-    delay is that of the events found, budget the share of normal windows that may be above;
+    delay is that of the events found; budget: the share of normal windows that may be above, asked:
+    what the configuration asked for, both over the normal windows of all series, each of which has
+    thresholds of its own; fell_back: series whose history carries no budget as small as asked;
     budgets: what others would have come to; drifts: injected ones, none where none was asked
     for."""
 
@@ -60,6 +63,8 @@ class Totals:
     false_alarms_per_series: Mean
     share_above: Mean
     budget: float
+    asked: float | None
+    fell_back: int
     delay_ticks: Mean
     delay_s: Mean
     median_delay_ticks: float | None
@@ -74,18 +79,18 @@ PUBLISHED = "published"
 ALL = "all"
 
 
-def groups(results: Sequence[SeriesResult], *, budget: float) -> list[Totals]:
+def groups(results: Sequence[SeriesResult]) -> list[Totals]:
     """Of each dataset where there are several, and of all."""
     datasets = sorted({one.dataset for one in results if one.dataset})
     found = [
-        totals(name, [one for one in results if one.dataset == name], budget=budget)
+        totals(name, [one for one in results if one.dataset == name])
         for name in datasets
         if len(datasets) > 1
     ]
-    return [*found, totals(ALL, results, budget=budget)]
+    return [*found, totals(ALL, results)]
 
 
-def totals(group: str, results: Sequence[SeriesResult], *, budget: float) -> Totals:
+def totals(group: str, results: Sequence[SeriesResult]) -> Totals:
     found = [one.at_threshold for one in results]
     sums = np.array(
         [
@@ -137,7 +142,9 @@ def totals(group: str, results: Sequence[SeriesResult], *, budget: float) -> Tot
         false_alarms_per_hour=of(ratio(4, 5)),
         false_alarms_per_series=of(ratio(4, 13)),
         share_above=of(ratio(7, 6)),
-        budget=budget,
+        budget=_over_windows(results, [one.budget for one in results]) or 0.0,
+        asked=_over_windows(results, [one.asked for one in results]),
+        fell_back=sum(one.fell_back for one in results),
         delay_ticks=of(ratio(8, 3)),
         delay_s=of(ratio(9, 3)),
         median_delay_ticks=float(np.median(ticks)) if ticks else None,
@@ -147,6 +154,15 @@ def totals(group: str, results: Sequence[SeriesResult], *, budget: float) -> Tot
         budgets=pooled(results),
         drifts=pooled_drifts(results),
     )
+
+
+def _over_windows(results: Sequence[SeriesResult], shares: Sequence[float | None]) -> float | None:
+    """The share of all normal windows that these shares of each series' come to."""
+    known = [share for share in shares if share is not None]
+    if not known or len(known) < len(shares):
+        return None
+    windows = [one.at_threshold.normal_windows for one in results]
+    return float(np.average(known, weights=windows if any(windows) else None))
 
 
 def _f1(sums: Float64) -> Float64:
@@ -221,16 +237,23 @@ def sentences(found: Totals) -> list[str]:
             said.append("No baseline was run: name normal ticks with --train or --prefix.")
     share, budget = found.share_above.value, found.budget
     if share is not None:
-        times = share / budget
+        times = share / budget if budget else math.inf
         verdict = "within the budget" if share <= budget else f"{times:,.3g} times the budget"
         said.append(
             f"{share:.3%} of normal windows are above the threshold, {budget:.3%} were allowed: "
             f"{verdict}."
         )
+    if found.fell_back and found.asked is not None:
+        said.append(
+            f"{found.fell_back} of {_count(found.series, 'series has', 'series have')} a history "
+            f"that carries no budget of {found.asked:.3%}: there the threshold stands at a larger "
+            "one."
+        )
     if found.events:
         said.append(
-            f"At the threshold {found.detected} of {_count(found.events, 'event', 'events')} are "
-            f"found, with {_count(found.false_alarms, 'false alarm', 'false alarms')} in "
+            f"At the threshold {found.detected} of "
+            f"{_count(found.events, 'event is', 'events are')} found, with "
+            f"{_count(found.false_alarms, 'false alarm', 'false alarms')} in "
             f"{found.hours:,.1f} hours."
         )
     return said

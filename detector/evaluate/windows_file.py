@@ -24,20 +24,23 @@ def read_windows(path: Path) -> dict[str, Windows]:
     """Windows of each file, in ns. Raises DataError."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {
+        windows: dict[str, Windows] = {
             str(file): [
-                (parse_moment(start, "iso8601"), parse_moment(end, "iso8601"))
-                for start, end in windows
+                (parse_moment(start, "iso8601"), parse_moment(end, "iso8601")) for start, end in own
             ]
-            for file, windows in found.items()
+            for file, own in found.items()
         }
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     except (AttributeError, RecursionError, TypeError, ValueError):
         raise DataError(
             f'{path}: must be JSON like {{"folder/file.csv": [["2014-04-10 07:15:00", '
-            '"2014-04-11 16:45:00"]]}}'
+            '"2014-04-11 16:45:00"]]}'
         ) from None
+    for file, read in windows.items():
+        if any(end_ns < start_ns for start_ns, end_ns in read):
+            raise DataError(f"{path}: a window of {file} ends before it begins")
+    return windows
 
 
 def windows_of_file(windows: Mapping[str, Windows], path: Path) -> Windows:

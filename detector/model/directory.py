@@ -23,7 +23,7 @@ import io
 import json
 import operator
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -348,6 +348,10 @@ def _verified(path: Path, name: str, sha: str) -> bytes:
     return content
 
 
+def _listed(features: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"{name}: {expression}" for name, expression in sorted(features)) or "none"
+
+
 def require_fit(
     artifact: Artifact, features: Mapping[str, str] | str, length: int | Literal["auto"]
 ) -> None:
@@ -362,8 +366,7 @@ def require_fit(
         ours, theirs = set(features.items()), set(trained.items())
         raise ArtifactError(
             f"{artifact.path}: trained on other features; only in the configuration: "
-            f"{sorted(n for n, _ in ours - theirs) or 'none'}, only in the model: "
-            f"{sorted(n for n, _ in theirs - ours) or 'none'}"
+            f"{_listed(ours - theirs)}, only in the model: {_listed(theirs - ours)}"
         )
     if not isinstance(features, str) and list(features) != list(trained):
         raise ArtifactError(

@@ -16,6 +16,7 @@ from detector.core.own_scales import OwnScales
 from detector.core.period import window_length
 from detector.core.rehearsal import Forecast
 from detector.core.runs import RunCollector
+from detector.core.tails import SETTLED
 from detector.core.thresholds.promise import promise
 from detector.core.ticks import Bool, Outcome
 from detector.data.chunks import AutoFields, auto_fields, read_chunks, to_batch
@@ -51,6 +52,7 @@ class TrainingReport:
     threshold: float
     promise: str  # what the threshold means, and how far it can be believed
     fell_back: str  # why it is not where the budget asks; empty where it is
+    settles: str  # what becomes of it in a running detector
     forecast: Forecast | None  # the alerts to expect
     model_version: str
     length: int  # of the window, in ticks
@@ -119,6 +121,12 @@ def fit_model(
             f"{', '.join(features.fields)}) is no number, or a feature of it not finite; "
             "clean the data or choose other features"
         )
+    if counts[Outcome.LATE] > ticks / 2:
+        raise DataError(
+            f"{outcomes['late']} of {ticks} ticks are older than the one before them of the same "
+            "series: rows must be in order of time, or the series have one name "
+            "(input.series_field)"
+        )
     try:
         from detector.model.training import Recipe, train  # TensorFlow: only here
     except ModuleNotFoundError as error:
@@ -179,6 +187,7 @@ def fit_model(
         threshold=deployed.threshold,
         promise=promise(trained.calibration, deployed.threshold),
         fell_back=deployed.words(trained.calibration),
+        settles=_settling(config),
         forecast=expected_alerts(config, trained.calibration, length, deployed.threshold),
         model_version=manifest["model_version"],
         length=length,
@@ -209,3 +218,15 @@ def _put_in_common_scale(
             for part in (part for slot in several for part in runs.rows(slot)):
                 part[:] = scales.seen(part, row)
     return scales
+
+
+def _settling(config: Config) -> str:
+    """What a series makes of its threshold while it runs, in one line."""
+    cold = config.threshold.cold_windows
+    text = f"it stays there; a new series alerts after {cold} windows (threshold.cold_windows)"
+    if not config.threshold.adaptive:
+        return f"{text}, judged by this calibration for good (threshold.adaptive: false)"
+    return (
+        f"{text}, judged by this calibration at first; after {SETTLED:,} its own windows count for "
+        "as much (threshold.adaptive)"
+    )

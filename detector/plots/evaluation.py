@@ -20,6 +20,8 @@ SCORE, LABELLED, ALERT, THRESHOLD = COLORS[0], COLORS[6], COLORS[5], COLORS[7]
 #: Narrow: a telephone shows it at two thirds of its size.
 _WIDTH = 5.2
 _MOST_CURVES = 8
+#: Multiples of the threshold: a score that goes beyond is drawn by its logarithm.
+_MOST_LINEAR = 20.0
 
 
 def draw_bars(scorers: Sequence[Mapping[str, Any]]) -> Figure:
@@ -66,23 +68,25 @@ def draw_curves(sketches: Sequence[Any], names: Sequence[str]) -> Figure:
     axes.set_xlabel("recall (share of labelled ticks)")
     axes.set_ylabel("precision")
     if axes.lines:
-        axes.legend(fontsize=8)
+        figure.legend(fontsize=7, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
 def draw_shares(series: Sequence[Mapping[str, Any]], budget: float) -> Figure:
-    """Share of normal windows above the threshold in each series, against the budget."""
-    shares = sorted(
-        one["at_threshold"]["share_above"]
+    """Share of normal windows above the threshold in each series, against the budget of all; those
+    over their own stand out."""
+    found = sorted(
+        (share, share > one["budget"])
         for one in series
-        if one["at_threshold"]["share_above"] is not None
+        if (share := one["at_threshold"]["share_above"]) is not None
     )
+    shares = [share for share, _ in found]
     figure = new_figure(_WIDTH, 3.0)
     axes = figure.add_subplot()
     axes.set_yscale("log")
     low = budget / 30
     heights = np.maximum(np.array(shares, np.float64), low)
-    colors = [ALERT if share > budget else SCORE for share in shares]
+    colors = [ALERT if over else SCORE for _, over in found]
     axes.scatter(np.arange(1, len(shares) + 1), heights, color=colors, s=22, zorder=3)
     axes.axhline(budget, color=THRESHOLD, linestyle="--", linewidth=1, label=f"budget {budget:.3%}")
     axes.set_ylim(low / 1.5, max(1.0, *heights) * 1.5 if len(heights) else 1.0)
@@ -102,7 +106,7 @@ def draw_series(name: str, sketch: Any) -> Figure:
     score = np.asarray(sketch.score, np.float64)
     threshold = float(sketch.threshold) or 1.0
     places = (np.arange(len(score)) + 0.5) * sketch.ticks / max(len(score), 1)
-    ratio = np.maximum(score / threshold, 1e-12)
+    ratio = np.maximum(score / threshold, 0.0)
     least = sketch.ticks / 200  # a single tick would not be seen
     for number, (start, end) in enumerate(sketch.labelled):
         axes.axvspan(
@@ -115,17 +119,20 @@ def draw_series(name: str, sketch: Any) -> Figure:
     axes.axhline(1.0, color=THRESHOLD, linestyle="--", linewidth=0.9, label="threshold")
     finite = ratio[np.isfinite(ratio)]
     top = max(2.0, float(finite.max())) if len(finite) else 2.0
-    bottom = min(0.5, float(np.quantile(finite, 0.02))) if len(finite) else 0.5
     if sketch.alerts:
         axes.plot(
-            sketch.alerts, [top * 1.5] * len(sketch.alerts), linestyle="", marker="v",
+            sketch.alerts, [top * 1.08] * len(sketch.alerts), linestyle="", marker="v",
             color=ALERT, markersize=5, label="alert opened",
         )  # fmt: skip
-    axes.set_yscale("log")
-    axes.set_ylim(bottom / 1.3, top * 2.2)
+    if top > _MOST_LINEAR:
+        axes.set_yscale("symlog", linthresh=1.0)
+        axes.set_ylim(0, top * 2)
+    else:
+        axes.set_ylim(0, top * 1.2)
     axes.set_xlim(0, sketch.ticks)
+    axes.set_xlabel("ticks", fontsize=8)
     axes.set_ylabel("score / threshold", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.set_title(name, fontsize=8)
-    axes.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=5, frameon=False)
+    axes.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=5, frameon=False)
     return figure

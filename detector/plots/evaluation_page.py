@@ -19,13 +19,14 @@ from detector.plots.evaluation import draw_bars, draw_curves, draw_series, draw_
 _DRAWN = 12
 _STYLE = """
 :root{color-scheme:light}
-body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;padding:1rem;max-width:56rem;
+body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;padding:1rem;max-width:62rem;
 color:#1a1a1a;background:#fff}
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid #ddd}
 figure{margin:1rem 0;max-width:40rem}figure svg{width:100%;height:auto;display:block}
 figcaption{font-size:.85rem;color:#444}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem}
-th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #e5e5e5;white-space:nowrap}
+th,td{padding:.25rem .5rem;text-align:right;border-bottom:1px solid #e5e5e5;white-space:nowrap}
+th{white-space:normal;vertical-align:bottom}th.text{text-align:left}
 th:first-child,td:first-child,td.text{text-align:left}td.text{white-space:normal}
 caption{text-align:left;font-weight:600;padding:.4rem 0}
 .said li{margin:.3rem 0}
@@ -103,9 +104,9 @@ def _ranking(
 def _threshold(
     whole: Mapping[str, Any], series: Sequence[Mapping[str, Any]], tables: Sequence[Any]
 ) -> list[str]:
-    shares = [one["at_threshold"]["share_above"] for one in series]
-    over = sum(share is not None and share > whole["budget"] for share in shares)
-    said = f"{over} of {len(shares)} series are over the budget of {whole['budget']:.3%}"
+    over = sum((one["at_threshold"]["share_above"] or 0.0) > one["budget"] for one in series)
+    said = f"{over} of {len(series)} series are over their budget"
+    said += f", on average {whole['budget']:.3%}" if whole["fell_back"] else ""
     return [
         "<h2>At the deployed threshold</h2>",
         *(_table(one) for one in reversed(tables)),
@@ -125,7 +126,8 @@ def _budgets(points: Sequence[Mapping[str, Any]], tables: Sequence[Any]) -> list
         "<h2>At other budgets</h2>",
         "<p>A budget is the share of normal windows that may be above the threshold. What each "
         "would have come to, from the same scores: static, as calibrated (threshold.adaptive: "
-        "false), and adaptive, in the light of the tail of each series.</p>",
+        "false), and adaptive, in the light of the tail of each series. Budgets smaller than "
+        "a history carries are extrapolated here; the deployed threshold falls back.</p>",
     ]
     if any(one["recall"] is not None for one in points):
         parts.append(
@@ -194,10 +196,11 @@ def _vus(one: Mapping[str, Any]) -> float | None:
 
 def _table(table: Any, *, text: bool = False) -> str:
     cell = '<td class="text">' if text else "<td>"
+    top = '<th scope="col" class="text">' if text else '<th scope="col">'
     body = "".join(
         f"<tr>{''.join(f'{cell}{_text(value)}</td>' for value in row)}</tr>" for row in table.rows
     )
-    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in table.heads)
+    head = "".join(f"{top}{_text(name)}</th>" for name in table.heads)
     return (
         f'<div class="scroll"><table><caption>{_text(table.title)}</caption><thead><tr>{head}</tr>'
         f"</thead><tbody>{body}</tbody></table></div>"

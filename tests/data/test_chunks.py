@@ -180,7 +180,7 @@ def test_blank_lines_of_a_csv_are_no_rows(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_csv_without_rows_has_no_ticks(tmp_path: Path, text: str) -> None:
     file = text_file(tmp_path / "data.csv", text)
     assert read(file, []) == []
-    with pytest.raises(DataError, match="no numeric column"):
+    with pytest.raises(DataError, match="holds no tick"):
         auto_fields(file, Columns(form(), "label"))
 
 

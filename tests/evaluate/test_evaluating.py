@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from detector.config import Config, parse_config
+from detector.core.stretches import cut
 from detector.core.ticks import Float32, Float64
 from detector.data.sources import DataFile
 from detector.errors import DataError
@@ -161,6 +162,19 @@ def test_a_series_without_anomaly_counts_at_the_threshold_and_ranks_nothing(
     assert result.at_threshold.false_alarms > 0
 
 
+def test_ticks_of_no_use_are_noted(tmp_path: Path, config: Config, artifact: Artifact) -> None:
+    file = write(tmp_path / "a.csv")
+    head, *rows = file.path.read_text().splitlines()
+    rows[10] = rows[10].replace(",0.", ",nan").replace(",-0.", ",nan")
+    rows[190:210] = rows[190:210][::-1]  # the spike comes late
+    file.path.write_text("\n".join([head, *rows]) + "\n")
+    found = evaluate(config, artifact, file)
+    assert isinstance(found[0], Judged)
+    note = "20 of 300 ticks are not used: 19 late, 1 rejected, 3 of them labelled as anomalous"
+    assert note in found[0].result.notes
+    assert found[0].result.unused == 20
+
+
 def test_a_constant_series_is_skipped(tmp_path: Path, config: Config, artifact: Artifact) -> None:
     found = evaluate(config, artifact, write(tmp_path / "a.csv", value=np.full(300, 4.0)))
     assert reason(found) == "constant: no feature ever changes"
@@ -185,6 +199,17 @@ def test_one_bad_file_does_not_end_the_others(
     assert first.name == gone.name
     assert isinstance(second, Judged)
     assert seen == [gone.name, good.name]
+
+
+def test_series_of_one_name_in_two_files_are_told_apart(
+    tmp_path: Path, config: Config, artifact: Artifact
+) -> None:
+    (tmp_path / "b").mkdir()
+    first, second = write(tmp_path / "a.csv"), write(tmp_path / "b" / "a.csv")
+    other = write(tmp_path / "c.csv")
+    found = evaluate(config, artifact, first, second, other)
+    names = [one.result.name for one in found if isinstance(one, Judged)]
+    assert names == [f"{first.path}: a", f"{second.path}: a", "c"]
 
 
 def test_windows_of_time_label_the_ticks_within_both_ends(
@@ -212,18 +237,21 @@ def test_windows_belong_to_the_file_whose_path_ends_as_they_say(tmp_path: Path) 
         read_windows(tmp_path / "w.json")
 
 
-def test_views_are_scored_beside_the_whole(
-    tmp_path: Path, config: Config, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+def test_views_are_ranked_beside_the_whole_by_the_evidence_of_the_same_windows(
+    tmp_path: Path, config: Config
 ) -> None:
-    def views(artifact: Artifact, rows: Float32) -> dict[str, Float64]:
-        return {"size": np.abs(rows[:, 0]).astype(np.float64)}
-
-    monkeypatch.setattr(evaluating, "view_scores", views)
-    found = evaluate(config, artifact, write(tmp_path / "a.csv"))
+    artifact = make_artifact(tmp_path / "model", length=LENGTH, evidence=True)
+    file = write(tmp_path / "a.csv")
+    found = evaluate(config, artifact, file)
     assert isinstance(found[0], Judged)
-    ranking = found[0].result.ranking("size")
-    assert ranking is not None
-    assert (ranking.kind, ranking.auc_pr) == ("view", 1.0)
+    kinds = {one.name: one.kind for one in found[0].result.rankings}
+    assert kinds == {"detector": "detector"} | dict.fromkeys(artifact.calibrated().views, "view")
+    one = score_labelled(config, artifact, file)[0]["a"]
+    (run,) = read_recordings(config, artifact.features, file)["a"].runs
+    windows = cut(run[1], np.arange(len(run[1]) - LENGTH + 1), LENGTH)
+    expected = artifact.calibrated().evidence(artifact.open_scorer(threads=1).look(windows).views)
+    np.testing.assert_allclose(one.views[LENGTH - 1 :], expected, rtol=1e-4)
+    assert np.isnan(one.views[: LENGTH - 1]).all()
 
 
 def test_recordings_and_the_pipeline_keep_the_same_ticks(

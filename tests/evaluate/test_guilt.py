@@ -30,7 +30,7 @@ def test_lines_are_read_and_what_is_none_is_refused(tmp_path: Path) -> None:
     assert read_guilty(path) == [
         Guilty(3, 9, frozenset({0, 2})), Guilty(20, 20, frozenset({1})),
     ]  # fmt: skip
-    for wrong in ("3-9", "9-3:1", "3-9:0", "3-9:1;2"):
+    for wrong in ("", "3-9", "9-3:1", "3-9:0", "3-9:1;2"):
         path.write_text(wrong)
         with pytest.raises(DataError, match=r"interpretation\.txt"):
             read_guilty(path)

@@ -343,9 +343,13 @@ def test_a_model_fits_the_configuration_it_was_trained_for(artifact: Artifact) -
     ("features", "length", "says"),
     [
         ("auto", 5, r"windows of 4 ticks, window\.length_ticks is 5"),
-        ({"price": "price"}, 4, r"only in the model: \['step'\]"),
-        ({"price": "price", "step": "log_return(price)"}, 4, r"only in the configuration: \['st"),
-        ({"price": "price", "step": "diff(price)", "x": "x"}, 4, r"in the configuration: \['x'\]"),
+        ({"price": "price"}, 4, r"only in the model: step: diff\(price\)"),
+        (
+            {"price": "price", "step": "log_return(price)"},
+            4,
+            r": log_return\(.*: diff\(",
+        ),
+        ({"price": "price", "step": "diff(price)", "x": "x"}, 4, "in the configuration: x: x, "),
         ({"step": "diff(price)", "price": "price"}, 4, "in the order"),
     ],
 )

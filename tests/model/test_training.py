@@ -287,6 +287,7 @@ def test_two_hundred_ticks_train_and_the_model_says_what_it_can_promise(tmp_path
     assert report.windows["calibrating"] >= 20
     assert "one stretch of time: a guess" in report.promise
     assert "a budget of 0.0001 is beyond what" in report.fell_back
+    assert "after 1,024 its own windows count for as much" in report.settles
     assert 2.0 < report.threshold < 3.5, "where the budget falls back to"
     assert report.forecast is not None
     assert report.forecast.a_day > 0
@@ -331,8 +332,9 @@ def _with_gaps(rows: list[Row], every: int) -> list[Row]:
         (lambda: _drop(healthy(), "jump"), "has no column 'jump'"),
         (lambda: _with_gaps(healthy(), LENGTH), r"too few uninterrupted ticks.*without a gap"),
         (lambda: healthy(1), "too few uninterrupted ticks"),
+        (lambda: healthy()[::-1], "2699 of 2700 ticks are older than the one before them"),
     ],
-    ids=["short", "constant", "nan", "no field", "gaps", "one tick"],
+    ids=["short", "constant", "nan", "no field", "gaps", "one tick", "backwards"],
 )
 def test_data_that_does_not_suffice_is_refused_with_what_is_needed(
     tmp_path: Path, rows: Callable[[], list[Row]], says: str

@@ -26,7 +26,7 @@ def page(report: Report, count: int) -> str:
 def report(count: int, *, area: float | None = 0.5) -> Report:
     found = [judged(series(f"s{n}", area, 0.3, CNN=0.2)) for n in range(count)]
     about = {"what": "<model>", "baselines": "none"}
-    return make_report([*found, Skipped("gone", "a & b")], about=about, budget=1e-3)
+    return make_report([*found, Skipped("gone", "a & b")], about=about)
 
 
 def test_it_asks_for_nothing_from_elsewhere() -> None:
@@ -81,9 +81,7 @@ def test_of_many_series_the_best_and_the_worst_are_drawn() -> None:
 
 def test_where_nothing_could_be_ranked_or_run_there_is_still_a_page() -> None:
     assert len(re.findall("<svg", page(report(2, area=None), 2))) >= 3
-    empty = make_report(
-        [Skipped("gone", "no file")], about={"what": "w", "baselines": "none"}, budget=1e-3
-    )
+    empty = make_report([Skipped("gone", "no file")], about={"what": "w", "baselines": "none"})
     assert "no file" in page(empty, 0)
 
 
@@ -98,7 +96,7 @@ def test_budgets_are_drawn_and_drifts_told_where_there_are_any() -> None:
                 )
             )  # fmt: skip
     found.result.drifts.append(after("level +3, slow", None))
-    whole = make_report([found], about={"what": "w", "baselines": "none"}, budget=1e-3)
+    whole = make_report([found], about={"what": "w", "baselines": "none"})
     text = page(whole, 1)
     assert len(re.findall("<svg", text)) == 3 + 1 + 2
     assert "static 0.2 at 0.1" in text

@@ -15,11 +15,12 @@ _DECADES = 2.0
 class Deployed:
     """asked, rate: shares of normal windows, the one that was asked for and the one the threshold
     stands at, larger where the held-out windows carry no smaller one; None of a threshold that was
-    given by hand."""
+    given by hand. a_day: alerts a day and series, where they were what was asked for."""
 
     threshold: float
     asked: float | None
     rate: float | None
+    a_day: float | None = None
 
     @property
     def fell_back(self) -> bool:
@@ -31,8 +32,11 @@ class Deployed:
             return ""
         tail = calibration.tail
         stretches = "one stretch" if tail.clusters == 1 else f"{tail.clusters} separate stretches"
+        asked = f"a budget of {self.asked:.2g}"
+        if self.a_day is not None:
+            asked = f"{self.a_day:g} alerts a day and series, or {asked},"
         return (
-            f"a budget of {self.asked:.2g} is beyond what {tail.windows} held-out windows can "
+            f"{asked} is beyond what {tail.windows} held-out windows can "
             f"carry, their highest in {stretches} of time: the threshold stands at "
             f"{self.rate:.2g}; more training ticks help, threshold.fall_back: false extrapolates"
         )

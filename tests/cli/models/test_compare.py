@@ -71,14 +71,21 @@ def test_test_files_without_labels_are_refused_before_any_training(
     assert "no column 'label'" in line
 
 
-def test_test_files_without_an_anomaly_are_refused_before_any_training(
-    tmp_path: Path, config: Path, data: Path
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("0", "test.csv: no tick is labelled as anomalous (label above 0)"),
+        ("1", "test.csv: every tick is labelled as anomalous (label above 0)"),
+        ("", "test.csv: row 1 has no label"),
+    ],
+)
+def test_test_files_whose_labels_say_nothing_are_refused_before_any_training(
+    tmp_path: Path, config: Path, data: Path, label: str, words: str
 ) -> None:
-    calm = tmp_path / "calm.csv"
-    calm.write_text("series,timestamp,value,label\na,1,0.5,0\n")
-    arguments = ("--config", config, "--data", data, "--test", calm, "--variants", "last_step")
-    line = refusal(detector("compare", *arguments, cwd=tmp_path), 65)
-    assert "calm.csv: no tick is labelled as anomalous (label above 0)" in line
+    test = tmp_path / "test.csv"
+    test.write_text(f"series,timestamp,value,label\na,1,0.5,{label}\n")
+    arguments = ("--config", config, "--data", data, "--test", test, "--variants", "last_step")
+    assert words in refusal(detector("compare", *arguments, cwd=tmp_path), 65)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from detector.build import deployed_threshold
 from detector.config.reading import parse_config
 from detector.core.thresholds.calibration import Calibration, Tail
-from detector.core.thresholds.deployed import supported
+from detector.core.thresholds.deployed import Deployed, supported
 from detector.errors import ConfigError
 
 
@@ -45,6 +45,8 @@ def test_a_budget_beyond_the_data_falls_back_and_says_so() -> None:
     assert "a budget of 0.0001 is beyond what 1000 held-out windows can carry" in words
     assert "one stretch of time" in words
     assert "more training ticks help" in words
+    of_a_day = Deployed(found.threshold, 1e-4, found.rate, a_day=0.5).words(thin)
+    assert of_a_day.startswith("0.5 alerts a day and series, or a budget of 0.0001, is beyond")
     told = deployed_threshold(parse_config({"threshold": {"fall_back": False}}), thin, 32)
     assert told.threshold == pytest.approx(4.0)
     assert not told.fell_back

@@ -13,7 +13,12 @@ from tests.kafka_broker import KafkaBroker, kafka_unavailable_reason
 
 #: A deadline of the test's own, on a machine that others keep busy: a test that misses one is run
 #: once more; the report shows both.
-_TOO_LATE = [r"not within [\d.]+ s: ", r"^TimeoutException: "]  # the second is the browser's
+_TOO_LATE = [
+    r"not within [\d.]+ s: ",
+    r"^TimeoutException: ",  # the browser's
+    r"^TimeoutExpired: ",  # a process's
+    r"^TimeoutError: ",
+]
 #: What a real broker does now and then there, and what the daemon answers by starting over.
 _NO_ANSWER = [TransactionError, KafkaTimeoutError, r"^BrokerError: "]
 

@@ -91,7 +91,7 @@ class Plant:
             return last == {f"m-{p}": (state, muted) for p in self.partitions}
 
         try:
-            wait_for(so, f"{state}, muted {muted}", timeout_s=120.0)
+            wait_for(so, f"{state}, muted {muted}")
         except AssertionError as error:
             raise AssertionError(f"{error}: {shown(self.seen)}") from None
 
@@ -105,7 +105,7 @@ class Plant:
             return last == {f"m-{p}": (state, muted) for p in self.partitions}
 
         try:
-            wait_for(so, f"{state}, muted {muted}", timeout_s=120.0)
+            wait_for(so, f"{state}, muted {muted}")
         except AssertionError as error:
             raise AssertionError(f"{error}: {shown(self.seen)}") from None
 

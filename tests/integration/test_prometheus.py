@@ -86,7 +86,7 @@ def publishing(config: Path, data: Path) -> Iterator[None]:
     )  # fmt: skip
     try:
         yield
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     finally:
         process.kill()
         process.wait()

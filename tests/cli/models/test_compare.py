@@ -37,9 +37,7 @@ def test_variants_are_compared_under_one_budget(tmp_path: Path) -> None:
     test = write_wave(tmp_path / "test.csv", label=True, ticks=1500)
     arguments = ("--config", config, "--data", train, "--test", test, "--plot", "c.png")
     variants = ("--variants", "reconstruction", "prediction:horizon=2:units=6,3")
-    done = detector(
-        "compare", *arguments, *variants, "--seeds", "2", "--json", cwd=tmp_path, timeout_s=200
-    )
+    done = detector("compare", *arguments, *variants, "--seeds", "2", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     assert [row["variant"] for row in rows] == list(variants[1:])

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from kafka.errors import KafkaTimeoutError
 
 from detector.errors import TransactionError
@@ -21,6 +22,19 @@ _TOO_LATE = [
 ]
 #: What a real broker does now and then there, and what the daemon answers by starting over.
 _NO_ANSWER = [TransactionError, KafkaTimeoutError, r"^BrokerError: "]
+
+#: The same examples on every machine, and no deadline for one: what fails here fails everywhere.
+#: pytest --hypothesis-profile=thorough draws others each time.
+settings.register_profile(
+    "same",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("thorough", parent=settings.get_profile("same"), derandomize=False)
+settings.load_profile("same")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

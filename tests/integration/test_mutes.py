@@ -72,12 +72,9 @@ class Plant:
         config = load_config(self.config, {})
         reader = make_broker(config).reader(config.alerts.topic, from_beginning=True)
         found: list[dict[str, Any]] = []
-        empty = 0
         try:
-            while empty < 2:
-                records = reader.poll(timeout_s=0.3)
-                found += [json.loads(r.value or b"")["data"] for r in records]
-                empty = 0 if records else empty + 1
+            while not reader.at_end():
+                found += [json.loads(r.value or b"")["data"] for r in reader.poll(timeout_s=0.3)]
         finally:
             reader.close()
         return found

@@ -162,8 +162,8 @@ def daemon(config: Config, model: Path, data: Path, ticks: int) -> Said:
             thread.join(120)
     reader = make_broker(config).reader(config.alerts.topic, from_beginning=True)
     alerts = []
-    while records := reader.poll(timeout_s=2.0):
-        alerts += [timeless(decode_alert(r.value or b"").alert) for r in records]
+    while not reader.at_end():
+        alerts += [timeless(decode_alert(r.value or b"").alert) for r in reader.poll(timeout_s=0.2)]
     reader.close()
     return Said([scores.get(n, float("nan")) for n in range(ticks)], alerts)
 

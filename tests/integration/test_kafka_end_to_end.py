@@ -349,9 +349,8 @@ def test_a_tick_of_a_series_with_a_very_long_name_does_not_stop_the_daemon(stage
         stage.config, stage.model, cwd=stage.directory, environment=environment
     ) as daemon:
         daemon.wait_ready()
-        daemon.wait_accounted(20)
+        daemon.wait_accounted(20)  # committed, that is
         assert daemon.terminate() == 0
-    assert {event["data"]["series"] for event in alert_events(stage)} == {name}
 
 
 def test_the_commands_work_over_kafka(stage: Stage, tmp_path: Path) -> None:

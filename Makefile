@@ -38,11 +38,15 @@ $(STAMP): pyproject.toml $(wildcard detector/native/*.[ch])
 demo: install
 	$(BIN)/detector demo $(if $(JSON),--json)
 
+# Three on two cores: daemons, brokers and browsers are waited for. The longest files begin first.
+WORKERS ?= 3
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: install lint
-	$(BIN)/python -m pytest -m "not faults and not outside" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not faults and not outside" $(PARALLEL)
 
 test-fast: install
-	$(BIN)/python -m pytest -m "not kafka and not training and not faults and not outside" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not kafka and not training and not faults and not outside" $(PARALLEL)
 
 faults: install
 	$(BIN)/python -m pytest tests/faults -m faults

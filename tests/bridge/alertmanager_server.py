@@ -94,7 +94,7 @@ class AlertmanagerServer:
         words = (self._directory / "alertmanager.log").read_text()
         assert self._process.poll() is None, words[-1000:]
         try:
-            urllib.request.urlopen(f"{self.url}/-/ready", timeout=5).close()
+            urllib.request.urlopen(f"{self.url}/-/ready", timeout=60).close()
         except urllib.error.HTTPError:
             return True  # it wants a password
         except urllib.error.URLError as error:
@@ -105,7 +105,7 @@ class AlertmanagerServer:
 
     def alerts(self) -> list[dict[str, Any]]:
         """Those that are active."""
-        with urllib.request.urlopen(f"{self.url}/api/v2/alerts?active=true", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.url}/api/v2/alerts?active=true", timeout=60) as answer:
             found: list[dict[str, Any]] = json.load(answer)
         return found
 
@@ -115,7 +115,7 @@ class AlertmanagerServer:
 
     def groups(self) -> list[dict[str, Any]]:
         url = f"{self.url}/api/v2/alerts/groups"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             found: list[dict[str, Any]] = json.load(answer)
         return found
 

@@ -18,7 +18,15 @@ from typing import Any
 from detector.config import Config, parse_config
 from detector.transport.configured import make_broker, prepare_topics
 from tests.bridge.events import message
-from tests.processes import Samples, clean_environment, samples, total, wait_for, write_config
+from tests.processes import (
+    DEADLINE_S,
+    Samples,
+    clean_environment,
+    samples,
+    total,
+    wait_for,
+    write_config,
+)
 
 
 class Topic:
@@ -104,7 +112,7 @@ class RunningBridge:
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(self.address + path, timeout=10) as answer:
+            with urllib.request.urlopen(self.address + path, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -131,7 +139,7 @@ class RunningBridge:
 
     def wait(self) -> int:
         assert self._process is not None
-        return self._process.wait(60)
+        return self._process.wait(DEADLINE_S)
 
     def terminate(self) -> int:
         assert self._process is not None
@@ -141,7 +149,7 @@ class RunningBridge:
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()
-        self._process.wait(30)
+        self._process.wait(DEADLINE_S)
 
     def __enter__(self) -> RunningBridge:
         return self.start()

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from tests.kafka_broker import free_ports
+from tests.processes import DEADLINE_S
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Target:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 status = target._remember(Request(self.path, dict(self.headers), body))
                 if target.hang is not None:
-                    target.hang.wait(30)
+                    target.hang.wait(DEADLINE_S)
                 self.send_response(status)
                 for name, value in target._headers.items():
                     self.send_header(name, value)

@@ -16,8 +16,6 @@ from tests.bridge.running import RunningBridge, Topic, embedded, over_kafka
 from tests.bridge.targets import Dripping, Target
 from tests.processes import total, wait_for
 
-pytestmark = pytest.mark.timeout(240)
-
 STORY = [opened("a"), opened("b"), escalated("a"), resolved("a"), resolved("b")]
 IDS = [msgspec.json.decode(value)["id"] for value in STORY]
 

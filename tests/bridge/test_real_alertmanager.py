@@ -14,8 +14,6 @@ from tests.bridge.running import RunningBridge, embedded, over_kafka
 from tests.bridge.targets import Target, free_port
 from tests.processes import total, wait_for
 
-pytestmark = pytest.mark.timeout(240)
-
 
 @pytest.fixture
 def pager() -> Iterator[Target]:

@@ -15,8 +15,6 @@ from tests.bridge.running import RunningBridge, embedded
 from tests.bridge.targets import free_port
 from tests.processes import wait_for
 
-pytestmark = pytest.mark.timeout(240)
-
 PASSWORD = "sekret"
 #: bcrypt, four rounds, of the password.
 HASHED = "$2b$04$4AIpz2gecIorR5uR2KAvl.FVs8MOcmOkjh4F5mvR9zRCBKELQgEgy"

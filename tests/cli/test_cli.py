@@ -337,7 +337,7 @@ def test_alerts_piped_into_a_reader_that_leaves_end_quietly(
             [sys.executable, "-m", "detector", "alerts", "--config", config, "--from-beginning",
              "--json"],
             cwd=tmp_path, env=clean_environment(), stdout=write_end, stderr=subprocess.PIPE,
-            text=True, timeout=60, check=False,
+            text=True, timeout=120, check=False,
         )  # fmt: skip
     finally:
         os.close(write_end)

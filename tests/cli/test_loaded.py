@@ -49,7 +49,7 @@ def test_a_command_loads_neither_tensorflow_nor_kafka(
         assert made.returncode == 0, made.stderr
     done = subprocess.run(
         [sys.executable, "-c", WATCHED, command, "--config", config, *extra[command]],
-        cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=60,
+        cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=120,
         check=False,
     )  # fmt: skip
     names = loaded(succeeded(done))

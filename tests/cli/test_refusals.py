@@ -208,7 +208,7 @@ def test_a_daemon_that_waits_for_its_broker_ends_with_0_when_told_to(
     )
     with RunningDaemon(config, model, cwd=tmp_path) as daemon:
         wait_for(lambda: "serving address" in daemon.log(), "it has begun to start")
-        assert daemon.terminate(timeout_s=10) == 0, daemon.log()
+        assert daemon.terminate() == 0, daemon.log()
 
 
 @pytest.mark.parametrize("command", ["run", "publish", "alerts", "check", "dead-letters", "state"])
@@ -228,9 +228,7 @@ def test_a_kafka_that_cannot_be_reached_ends_with_69_when_the_time_is_up(
         extra: dict[str, tuple[str | Path, ...]] = {
             "run": ("--model", model), "publish": ("--data", data),
         }  # fmt: skip
-        done = detector(
-            command, "--config", config, *extra.get(command, ()), cwd=tmp_path, timeout_s=30
-        )
+        done = detector(command, "--config", config, *extra.get(command, ()), cwd=tmp_path)
     line = refusal(done, 69)
     assert servers in line
     assert "kafka.bootstrap_servers" in line

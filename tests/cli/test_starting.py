@@ -25,7 +25,7 @@ def test_it_ends_well_at_any_moment_of_its_start(
 ) -> None:
     with RunningDaemon(config, model, cwd=tmp_path) as daemon:
         # What Python does before it runs the program is not ours: it takes SIGINT, not SIGTERM.
-        wait_for(lambda: takes(daemon.pid, signal.SIGTERM), "a handler", timeout_s=30)
+        wait_for(lambda: takes(daemon.pid, signal.SIGTERM), "a handler")
         time.sleep(later_s)  # not for something to happen: the moments differ
         daemon.signal(number)
         assert daemon.wait_ended() == 0, daemon.log()

@@ -11,7 +11,7 @@ import pytest
 
 from tests.artifacts import make_artifact
 from tests.cli.making import LENGTH, START_MS, alerts, configured, write_csv
-from tests.integration.commands import refusal, succeeded
+from tests.integration.commands import refusal, succeeded, trained_here
 from tests.processes import RunningDaemon, detector
 
 #: Of each of two series, with a fault in the first at each of these.
@@ -72,7 +72,7 @@ def expected_left_out(config: Path) -> tuple[int, int]:
 def test_a_model_is_trained_on_the_topic_without_its_alerts_and_compared(place: Path) -> None:
     config = place / "config.yaml"
     arguments = ("train", "--config", config, "--from-topic", "--compare", "old", "--out", "new")
-    done = detector(*arguments, "--json", cwd=place)
+    done = trained_here(*arguments, "--json", cwd=place)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     topic, left_out = report["topic"], report["topic"]["left_out"]
@@ -112,7 +112,7 @@ def test_the_report_is_a_table_and_the_old_model_may_be_replaced(place: Path) ->
     make_artifact(place / "in-use", length=LENGTH, seed=1)
     version = json.loads((place / "in-use" / "manifest.json").read_text())["model_version"]
     arguments = ("--from-topic", "--compare", "in-use", "--out", "in-use")
-    done = detector("train", "--config", config, *arguments, cwd=place)
+    done = trained_here("train", "--config", config, *arguments, cwd=place)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     ticks, episodes = expected_left_out(config)
@@ -132,7 +132,7 @@ def test_without_a_topic_of_alerts_everything_is_learned_from(tmp_path: Path) ->
     config = configured(tmp_path, **TINY)
     succeeded(detector("publish", "--config", config, "--data", data, cwd=tmp_path))
     config = configured(tmp_path, **TINY, features="auto", alerts={"topic": "none-yet"})
-    done = detector(
+    done = trained_here(
         *("train", "--config", config, "--from-topic", "--out", "new", "--json"), cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr

@@ -225,7 +225,7 @@ def test_another_process_feeds_the_broker_line_by_line(tmp_path: Path) -> None:
             feeder.stdin.write(json.dumps(row).encode() + b"\n")
             feeder.stdin.flush()
             wait_for(partial(last_is, parsed, row), "the line is published")
-        output, _ = feeder.communicate(b'{"timestamp": 2, "value": "high"}\n', timeout=30)
+        output, _ = feeder.communicate(b'{"timestamp": 2, "value": "high"}\n', timeout=120)
     assert (feeder.returncode, output) == (0, b"published 3 ticks to ticks\n")
     model = make_artifact(tmp_path / "model", length=8).path
     with RunningDaemon(config, model, cwd=tmp_path) as daemon:

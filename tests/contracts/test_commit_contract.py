@@ -13,7 +13,6 @@ from detector.core.records import Message, Record
 from detector.errors import TransactionError
 from detector.transport.broker import Outbox
 from tests.contracts.transports import (
-    DEADLINE_S,
     Interrupted,
     Transport,
     begin,
@@ -32,7 +31,7 @@ from tests.contracts.transports import (
     values,
     wait_state,
 )
-from tests.processes import wait_for
+from tests.processes import DEADLINE_S, wait_for
 
 
 def test_a_new_worker_resumes_at_the_committed_offset_of_each_partition(

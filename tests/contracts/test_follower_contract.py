@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +10,8 @@ import pytest
 from detector.core.records import Message, Record
 from detector.errors import FencedError
 from detector.transport.broker import Follower
-from tests.contracts.transports import DEADLINE_S, Transport, publish
+from tests.contracts.transports import Transport, publish
+from tests.processes import Deadline
 
 
 @contextmanager
@@ -31,9 +31,9 @@ def following(
 
 def take(follower: Follower, records: int) -> list[Record]:
     found: list[Record] = []
-    deadline_s = time.monotonic() + DEADLINE_S
+    deadline = Deadline()
     while len(found) < records:
-        assert time.monotonic() < deadline_s, found
+        deadline.check(f"{len(found)} of {records} records came")
         found += follower.poll(timeout_s=0.2)
     assert len(found) == records
     return found

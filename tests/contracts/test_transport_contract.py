@@ -15,7 +15,6 @@ from detector.core.records import Message
 from detector.errors import BrokerError
 from detector.transport.broker import Outbox, Standing
 from tests.contracts.transports import (
-    DEADLINE_S,
     Transport,
     begin,
     commit,
@@ -151,14 +150,13 @@ def test_a_poll_is_bounded_in_bytes_too(transport: Transport) -> None:
             polls.append(sum(map(len, blocks)))
             return sum(polls) >= everything
 
-        wait_for(done, "all of them", timeout_s=DEADLINE_S)
+        wait_for(done, "all of them")
         found = [records for records in polls if records]
         assert max(found[1:]) <= most // size + 1
         publish_numbers(transport, range(1))
         wait_for(
             lambda: bool(worker.poll(max_records=1000, max_bytes=1, timeout_s=0.2)),
             "a record larger than the bound",
-            timeout_s=DEADLINE_S,
         )
         assert worker.lag() == dict.fromkeys(transport.partitions, 0)
 

@@ -5,7 +5,6 @@ Knows the protocols of detector.transport.broker. Must not know what the tests p
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,8 +17,8 @@ from detector.transport.broker import Broker, Outbox, Reader, Release, Standing,
 from detector.transport.embedded import EmbeddedBroker, EmbeddedSettings
 from detector.transport.kafka import KafkaBroker, KafkaSettings
 from tests.kafka_broker import KafkaBroker as KafkaNode
+from tests.processes import Deadline
 
-DEADLINE_S = 60.0
 EMBEDDED_TOPICS = Topics("ticks", "alerts", "dead-letters", "state")
 Tables = Mapping[int, Mapping[bytes, bytes]]
 
@@ -133,9 +132,9 @@ def gain(worker: Worker, partitions: Iterable[int]) -> frozenset[int]:
     """Poll until these partitions, and no others, are gained; nothing may come before start.
     Returns those that were lost meanwhile."""
     wanted, gained, lost = frozenset(partitions), frozenset[int](), frozenset[int]()
-    deadline_s = time.monotonic() + DEADLINE_S
+    deadline = Deadline()
     while gained != wanted or not worker.ready():
-        assert time.monotonic() < deadline_s, f"{set(wanted)} were not gained: {set(gained)}"
+        deadline.check(f"of {set(wanted)} only {set(gained)} are gained")
         assert worker.poll(max_records=1, max_bytes=10**7, timeout_s=0.1) == []
         gone, come = worker.changes()
         assert not come & gained, "gained twice"
@@ -153,9 +152,9 @@ def begin(worker: Worker, partitions: Iterable[int]) -> None:
 def standing(worker: Worker, partitions: Iterable[int]) -> dict[int, Standing]:
     """Asks again until every one is settled."""
     wanted, found = list(partitions), dict[int, Standing]()
-    deadline_s = time.monotonic() + DEADLINE_S
+    deadline = Deadline()
     while found.keys() != set(wanted):
-        assert time.monotonic() < deadline_s, f"of {wanted} only {found} are settled"
+        deadline.check(f"of {wanted} only {found} are settled")
         found |= worker.standing([p for p in wanted if p not in found])
     return found
 
@@ -173,10 +172,10 @@ def commit(
 
 def take(worker: Worker, records: int, *, max_records: int = 1000) -> list[RecordBlock]:
     """Polls until that many records came; fails if they do not, or if there are more."""
-    deadline_s = time.monotonic() + DEADLINE_S
+    deadline = Deadline()
     blocks: list[RecordBlock] = []
     while sum(map(len, blocks)) < records:
-        assert time.monotonic() < deadline_s, f"{records} records did not come: {blocks}"
+        deadline.check(f"{sum(map(len, blocks))} of {records} records came")
         blocks += worker.poll(max_records=max_records, max_bytes=10**7, timeout_s=0.2)
     assert sum(map(len, blocks)) == records
     return blocks
@@ -190,19 +189,15 @@ def offsets(blocks: list[RecordBlock], partition: int = 0) -> list[int]:
     return [offset for b in blocks if b.partition == partition for offset in b.offsets]
 
 
-def state_of(worker: Worker, partitions: Iterable[int], *, timeout_s: float = 120.0) -> Tables:
+def state_of(worker: Worker, partitions: Iterable[int]) -> Tables:
     """What a fresh look finds; fails, and says how far it came, if the look has no end."""
     reader = worker.read_state(list(partitions))
-    began_s = time.monotonic()
-    took_s: list[float] = []
+    deadline, reads = Deadline(), 0
     try:
         while not reader.read(timeout_s=0.1):
-            took_s.append(time.monotonic() - began_s - sum(took_s))
+            reads += 1
             found = {p: len(table) for p, table in reader.tables().items()}
-            assert sum(took_s) < timeout_s, (
-                f"the state has no end within {timeout_s:g} s: {found} found in {len(took_s)} "
-                f"reads, the longest of {max(took_s):.1f} s"
-            )
+            deadline.check(f"the end of the state: {found} found in {reads} reads")
         return {p: dict(t) for p, t in reader.tables().items()}
     finally:
         reader.close()
@@ -214,9 +209,9 @@ def wait_state(worker: Worker, expected: Tables) -> None:
 
 
 def wait_equal(found: Callable[[], object], expected: object) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
+    deadline = Deadline()
     while (last := found()) != expected:
-        assert time.monotonic() < deadline_s, f"expected {expected!r:.500}, is {last!r:.500}"
+        deadline.check(f"expected {expected!r:.500}, is {last!r:.500}")
 
 
 # -- messages
@@ -277,13 +272,13 @@ def reading(transport: Transport, topic: str, *, from_beginning: bool = True) ->
 
 def read(reader: Reader, records: int) -> list[Record]:
     """Exactly that many records, and nothing after them once all is read."""
-    deadline_s = time.monotonic() + DEADLINE_S
+    deadline = Deadline()
     found: list[Record] = []
     while len(found) < records:
-        assert time.monotonic() < deadline_s, f"{records} records did not come: {found}"
+        deadline.check(f"{len(found)} of {records} records came")
         found += reader.poll(timeout_s=0.2)
     while not reader.at_end():
-        assert time.monotonic() < deadline_s, "the reader never reaches the end"
+        deadline.check("the reader is at the end")
         found += reader.poll(timeout_s=0.2)
     found += reader.poll(timeout_s=0.2)
     assert len(found) == records, found

@@ -139,7 +139,7 @@ _FLOATS = st.floats(allow_nan=False, allow_infinity=False).map(repr)
 @example("-0e3")
 @example("8.5e-27")
 @example("9999999999999999999e27")
-@settings(deadline=None, max_examples=1500)
+@settings(deadline=None, max_examples=300)
 def test_a_number_is_the_nearest_double(literal: str) -> None:
     record = f'{{"series":"a","timestamp":1,"bid":{literal},"ask":{literal}}}'.encode()
     fast, slow = both(make_block([record]), form())

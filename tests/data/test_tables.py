@@ -153,7 +153,7 @@ class Pipe:
     [(b"", b'{"t": 1, "v": 2}\n', b'{"t": 3, "v": 4}\n'), (b"t,v\n", b"1,2\n", b"3,4\n")],
     ids=["json", "csv"],
 )
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(120)
 def test_a_line_is_given_before_the_next_is_there(head: bytes, first: bytes, second: bytes) -> None:
     pipe = Pipe()
     found = stream_objects(pipe.stream, "here", refuse)
@@ -211,7 +211,7 @@ def test_a_line_may_hold_several_ticks_and_the_stream_be_zipped() -> None:
         list(stream_objects(cut, "here", refuse))
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 def test_a_line_without_an_end_is_left_out_and_does_not_fill_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

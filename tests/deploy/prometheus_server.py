@@ -25,6 +25,8 @@ from typing import IO, Any
 
 import yaml
 
+from tests.processes import DEADLINE_S, Deadline
+
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 PROMETHEUS_CONFIG = DEPLOY / "prometheus" / "prometheus.yml"
 DASHBOARDS = DEPLOY / "grafana" / "dashboards"
@@ -107,7 +109,7 @@ class PrometheusServer:
         targets: Sequence[str],
         *,
         bridges: Sequence[str] = (),
-        start_timeout_s: float = 60.0,
+        start_timeout_s: float = DEADLINE_S,
     ) -> None:
         if not targets:
             raise ValueError("a Prometheus without targets has nothing to answer from")
@@ -150,7 +152,7 @@ class PrometheusServer:
         """The instant vector of an expression now. ValueError if Prometheus refuses it."""
         question = urllib.parse.urlencode({"query": expression})
         try:
-            with urllib.request.urlopen(f"{self.url}/api/v1/query?{question}", timeout=10) as reply:
+            with urllib.request.urlopen(f"{self.url}/api/v1/query?{question}", timeout=60) as reply:
                 data = json.load(reply)["data"]
         except urllib.error.HTTPError as error:
             raise ValueError(f"{expression}: {error.read().decode(errors='replace')}") from None
@@ -158,12 +160,11 @@ class PrometheusServer:
             return [Sample({}, float(data["result"][1]))]
         return [Sample(s["metric"], float(s["value"][1])) for s in data["result"]]
 
-    def wait_for(self, expression: str, timeout_s: float = 30.0) -> list[Sample]:
+    def wait_for(self, expression: str) -> list[Sample]:
         """Ask until the vector is not empty; AssertionError after the deadline."""
-        deadline_s = time.monotonic() + timeout_s
+        deadline = Deadline()
         while not (samples := self.query(expression)):
-            if time.monotonic() >= deadline_s:
-                raise AssertionError(f"no data within {timeout_s:g} s: {expression}")
+            deadline.check(f"data for {expression}")
             time.sleep(POLL_S)
         return samples
 
@@ -172,10 +173,10 @@ class PrometheusServer:
         if self._process is not None:
             self._process.terminate()
             try:
-                self._process.wait(timeout=15)
+                self._process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-                self._process.wait(timeout=15)
+                self._process.wait(timeout=60)
             self._process = None
         if self._log is not None:
             self._log.close()
@@ -219,7 +220,7 @@ class PrometheusServer:
             if (status := self._process.poll()) is not None:
                 raise RuntimeError(f"Prometheus ended with status {status}: {self._last_words()}")
             try:
-                with urllib.request.urlopen(f"{self.url}/-/ready", timeout=1):
+                with urllib.request.urlopen(f"{self.url}/-/ready", timeout=10):
                     return
             except OSError:  # refused while it starts, 503 while it loads
                 if time.monotonic() >= deadline_s:

@@ -19,7 +19,7 @@ import psutil
 from detector.errors import BrokerError
 from detector.transport.configured import make_broker, topics
 from tests.faults.scene import Fault, Scene
-from tests.processes import RunningDaemon, wait_for
+from tests.processes import DEADLINE_S, RunningDaemon, wait_for
 
 #: Ends after which a supervisor starts a worker again: told to, the broker lost, hung, killed,
 #: told to before it could listen.
@@ -48,7 +48,7 @@ class Crew:
 
     def stop(self, number: int) -> None:
         """SIGTERM, and it must end well."""
-        code = self.running[number].terminate(timeout_s=30)
+        code = self.running[number].terminate()
         assert code == 0, self.running[number].log()[-3000:]
         self.bury()
 
@@ -77,7 +77,7 @@ class Crew:
         for worker in self.running.values():
             worker.signal(signal.SIGTERM)
         for number, worker in self.running.items():
-            code = worker.wait_ended(timeout_s=30)
+            code = worker.wait_ended()
             assert code == 0, f"worker {number} ended with {code}: {worker.log()[-3000:]}"
         self.bury()
 
@@ -119,7 +119,7 @@ class Watching:
                 self.looks += 1
 
 
-def wait_stopped(worker: RunningDaemon, *, timeout_s: float = 60.0) -> None:
+def wait_stopped(worker: RunningDaemon, *, timeout_s: float = DEADLINE_S) -> None:
     """Until SIGSTOP has taken effect."""
     process = psutil.Process(worker.pid)
     wait_for(
@@ -132,7 +132,9 @@ def restored(worker: RunningDaemon) -> list[int]:
     return [int(p) for p in re.findall(r"partition restored partition=(\d+)", worker.log())]
 
 
-def wait_restored(worker: RunningDaemon, partitions: set[int], *, timeout_s: float = 60.0) -> None:
+def wait_restored(
+    worker: RunningDaemon, partitions: set[int], *, timeout_s: float = DEADLINE_S
+) -> None:
     wait_for(
         lambda: partitions <= set(restored(worker)),
         f"partitions {partitions} are restored",

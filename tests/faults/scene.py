@@ -31,7 +31,15 @@ from detector.model.directory import Artifact, load_artifact
 from detector.transport.configured import make_broker, prepare_topics, topics
 from tests.artifacts import make_artifact
 from tests.faults.published import Published, _nothing, compare, process
-from tests.processes import RunningDaemon, detector, samples, total, wait_for, write_config
+from tests.processes import (
+    DEADLINE_S,
+    RunningDaemon,
+    detector,
+    samples,
+    total,
+    wait_for,
+    write_config,
+)
 
 START_S = 1_700_000_000.0
 LENGTH = 8
@@ -182,7 +190,7 @@ class Scene:
                 found += some
                 if some:
                     last_s = time.monotonic()
-                elif reader.at_end() or time.monotonic() - last_s > 3.0:
+                elif reader.at_end() or time.monotonic() - last_s > 15.0:  # a transaction hangs
                     return found
         finally:
             reader.close()
@@ -247,7 +255,7 @@ class Scene:
     def committed(self) -> dict[int, int]:
         return {p: s.committed or 0 for p, s in self._standing().items()}
 
-    def wait_all_committed(self, *, timeout_s: float = 90.0) -> None:
+    def wait_all_committed(self, *, timeout_s: float = DEADLINE_S) -> None:
         """Return when every tick of the log is committed by the group."""
         if self.tree["transport"] == "embedded":
             wait_for(self._embedded_committed, "every tick is committed", timeout_s=timeout_s)

@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import subprocess
+from pathlib import Path
+
+from detector.cli.main import main
+
+
+def trained_here(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command that trains in this process, which has TensorFlow already: to load it takes
+    longer than the trainings of the tests."""
+    out, errors = io.StringIO(), io.StringIO()
+    given = [str(argument) for argument in arguments]
+    with (
+        contextlib.chdir(cwd),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(errors),
+    ):
+        code = main(given)
+    return subprocess.CompletedProcess(given, code, out.getvalue(), errors.getvalue())
 
 
 def succeeded(done: subprocess.CompletedProcess[str]) -> str:

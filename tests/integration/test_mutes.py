@@ -72,12 +72,9 @@ class Plant:
         config = load_config(self.config, {})
         reader = make_broker(config).reader(config.alerts.topic, from_beginning=True)
         found: list[dict[str, Any]] = []
-        empty = 0
         try:
-            while empty < 2:
-                records = reader.poll(timeout_s=0.3)
-                found += [json.loads(r.value or b"")["data"] for r in records]
-                empty = 0 if records else empty + 1
+            while not reader.at_end():
+                found += [json.loads(r.value or b"")["data"] for r in reader.poll(timeout_s=0.3)]
         finally:
             reader.close()
         return found
@@ -91,7 +88,7 @@ class Plant:
             return last == {f"m-{p}": (state, muted) for p in self.partitions}
 
         try:
-            wait_for(so, f"{state}, muted {muted}", timeout_s=120.0)
+            wait_for(so, f"{state}, muted {muted}")
         except AssertionError as error:
             raise AssertionError(f"{error}: {shown(self.seen)}") from None
 
@@ -105,7 +102,7 @@ class Plant:
             return last == {f"m-{p}": (state, muted) for p in self.partitions}
 
         try:
-            wait_for(so, f"{state}, muted {muted}", timeout_s=120.0)
+            wait_for(so, f"{state}, muted {muted}")
         except AssertionError as error:
             raise AssertionError(f"{error}: {shown(self.seen)}") from None
 

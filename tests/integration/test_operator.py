@@ -62,6 +62,10 @@ def operator(request: pytest.FixtureRequest, tmp_path: Path) -> Operator:
     return Operator(scene, config)
 
 
+#: Where the transport makes no difference: the commands read and publish as the contracts hold.
+embedded_alone = pytest.mark.parametrize("operator", ["embedded"], indirect=True)
+
+
 # -- dead letters
 
 
@@ -107,6 +111,7 @@ def test_dead_letters_are_published_again_after_a_fix(operator: Operator) -> Non
     assert len(fixed.lines("dead-letters")) == 20, "letters stay where they are"
 
 
+@embedded_alone
 def test_what_was_cut_off_is_not_published_again(operator: Operator) -> None:
     scene = operator.scene
     scene.tree["dead_letters"]["max_bytes"] = 10
@@ -122,6 +127,7 @@ def test_what_was_cut_off_is_not_published_again(operator: Operator) -> None:
     }
 
 
+@embedded_alone
 def test_letters_of_another_ticks_topic_and_late_ones_stay_where_they_are(
     operator: Operator,
 ) -> None:
@@ -159,7 +165,14 @@ def test_the_saved_state_is_shown(operator: Operator) -> None:
     assert any("random-0" in line for line in table)
 
 
-@pytest.mark.parametrize("to", ["earliest", "latest", "committed", "state"])
+@pytest.mark.parametrize(
+    ("operator", "to"),
+    [
+        *(("embedded", to) for to in ("earliest", "latest", "committed", "state")),
+        *(pytest.param("kafka", to, marks=pytest.mark.kafka) for to in ("earliest", "state")),
+    ],
+    indirect=["operator"],
+)
 def test_the_state_is_reset_on_purpose(operator: Operator, to: str) -> None:
     scene = operator.scene
     scene.publish(600, poison=0)
@@ -188,6 +201,7 @@ def test_the_state_is_reset_on_purpose(operator: Operator, to: str) -> None:
         assert len(ids) == len(scene.golden().alerts)
 
 
+@embedded_alone
 def test_a_reset_without_a_target_says_what_there_is_to_choose(operator: Operator) -> None:
     words = operator("state", "reset", code=64)
     for target in ("committed", "state", "earliest", "latest"):

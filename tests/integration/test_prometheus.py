@@ -25,7 +25,7 @@ from tests.processes import RunningDaemon, clean_environment, wait_for, write_co
 from tests.records import START_S
 
 LENGTH = 8
-RATE, SECONDS = 400, 20
+RATE, SECONDS = 400, 10
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def publishing(config: Path, data: Path) -> Iterator[None]:
     )  # fmt: skip
     try:
         yield
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     finally:
         process.kill()
         process.wait()

@@ -16,7 +16,7 @@ from tests.bridge.targets import free_port
 
 ROOT = Path(__file__).parents[2]
 _PORTS = ("9464", "9465", "9093")  # of the page, the bridge, Alertmanager
-_DEADLINE_S = 240
+_DEADLINE_S = 480
 
 
 @pytest.mark.training
@@ -55,8 +55,8 @@ def test_the_tutorial_leads_from_a_csv_to_a_page(tmp_path: Path) -> None:
         pytest.fail(f"not done within {_DEADLINE_S} s:\n{told}\n{logs}")
     assert process.returncode == 0, told
     assert re.search(r"DetectorAnomaly .* pump is anomalous", told), told
-    # Whether it is critical at once or escalates a few ticks later is the training's.
-    assert re.search(r" opened +(warning|critical) pump .* vibration \d\d%", told), told
+    # Critical at once, or after a few ticks: that is the training's, not the page's.
+    assert re.search(r" opened +(warning|critical) pump .* vibration \d+%", told), told
     assert "muted pump as" in told
     assert '"series": "pump"' in told
 

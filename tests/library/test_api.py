@@ -347,7 +347,7 @@ assert not logging.getLogger().handlers
         capture_output=True,
         text=True,
         env=clean_environment(),
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

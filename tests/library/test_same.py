@@ -156,14 +156,14 @@ def daemon(config: Config, model: Path, data: Path, ticks: int) -> Said:
         thread.start()
         try:
             # A value that is none never becomes a tick here: the codec refuses it.
-            wait_for(lambda: ticks - 1 in scores, "the last tick is scored", timeout_s=60)
+            wait_for(lambda: ticks - 1 in scores, "the last tick is scored")
         finally:
             running.stop()
-            thread.join(60)
+            thread.join(120)
     reader = make_broker(config).reader(config.alerts.topic, from_beginning=True)
     alerts = []
-    while records := reader.poll(timeout_s=2.0):
-        alerts += [timeless(decode_alert(r.value or b"").alert) for r in records]
+    while not reader.at_end():
+        alerts += [timeless(decode_alert(r.value or b"").alert) for r in reader.poll(timeout_s=0.2)]
     reader.close()
     return Said([scores.get(n, float("nan")) for n in range(ticks)], alerts)
 

@@ -194,9 +194,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "sequence": {"kind": "sequence"},
     "last_step": {"kind": "last_step"},
     "dense": {"kind": "dense"},
-    "reversed": {"target_order": "reversed"},
     "conditioned": {"conditioned": True},
-    "prediction": {"kind": "prediction", "horizon": 2},
     "composite": {"kind": "composite", "horizon": 2, "prediction_weight": 0.25},
     "composite with everything": {
         "kind": "composite",
@@ -215,8 +213,8 @@ def test_any_kind_is_trained_calibrated_and_deployed(
     from detector.model import networks
     from detector.model.backend import keras
 
-    # The compiler takes longer than such a training: the simplest and the most complex will do.
-    compiled = options in (KINDS["last_step"], KINDS["composite with everything"])
+    # The compiler takes longer than such a training: the most complex will do, and one above.
+    compiled = options == KINDS["composite with everything"]
     config = make_config(xla=compiled, model={"units": [5, 3], **options})
     artifact, report, seen = fit(config, tmp_path, healthy())
     manifest = artifact.manifest
@@ -224,9 +222,10 @@ def test_any_kind_is_trained_calibrated_and_deployed(
     assert {name: manifest["model"][name] for name in options} == options
     assert len(seen) == report.epochs >= 1
     assert all(math.isfinite(held) for _, _, held in seen)
-    # Taught with the true ticks, a conditioned decoder has another error when it reads its own.
-    as_in_training = report.held_out_error == pytest.approx(report.validation_loss, rel=1e-3)
-    assert as_in_training == (not case.conditioned)
+    if case.conditioned:  # taught with the true ticks, it has another error when it reads its own
+        assert report.held_out_error != pytest.approx(report.validation_loss, rel=1e-5)
+    else:
+        assert report.held_out_error == pytest.approx(report.validation_loss, rel=1e-3)
     assert manifest["training"]["held_out_error"] == report.held_out_error
 
     # What is deployed is what was trained, normalised by what the manifest says.
@@ -235,7 +234,12 @@ def test_any_kind_is_trained_calibrated_and_deployed(
     assert report.parameters == weights.parameters() == network.count_params()
     scaling = manifest["scaling"]
     scales = Scaling(np.array(scaling["center"]), np.array(scaling["scale"]), scaling["squash"])
-    graph = scorer_graph(case, weights, scales, error_scales(artifact, case))
+    each = error_scales(artifact, case)
+    assert each.shape == (len(case.targets), len(FEATURES))
+    assert (each > 0).all()
+    if len(each) > 1:  # what follows is harder to tell than what was read
+        assert (each[0] != each[1]).any()
+    graph = scorer_graph(case, weights, scales, each)
     alone, deployed = (
         GraphScorer(open_graph(graph, threads=1), scales),
         artifact.open_scorer(threads=1),
@@ -263,16 +267,6 @@ def error_scales(artifact: Artifact, case: Architecture) -> np.ndarray[Any, np.d
     return np.array(rows)
 
 
-def test_each_error_of_a_composite_model_has_its_own_scale(tmp_path: Path) -> None:
-    """What follows is harder to tell than what was read: the scales differ, the shares do not."""
-    options = {"kind": "composite", "horizon": 2, "units": [5, 3]}
-    artifact, _, _ = fit(make_config(model=options), tmp_path, healthy())
-    scales = error_scales(artifact, Architecture.from_manifest(artifact.manifest))
-    assert scales.shape == (2, len(FEATURES))
-    assert (scales > 0).all()
-    assert (scales[0] != scales[1]).any()
-
-
 def test_an_epoch_may_be_a_single_batch(tmp_path: Path) -> None:
     """Fewer windows than a batch are refused in the configuration."""
     training = {"epochs": 1, "batch_size": 64, "windows_per_epoch": 64, "steps_per_epoch": 1}
@@ -281,7 +275,8 @@ def test_an_epoch_may_be_a_single_batch(tmp_path: Path) -> None:
 
 
 def test_two_hundred_ticks_train_and_the_model_says_what_it_can_promise(tmp_path: Path) -> None:
-    config = parse_config({"features": FEATURES, "training": {"epochs": 3, "xla": False}})
+    small = {"features": FEATURES, "model": {"units": [4]}}
+    config = parse_config(small | {"training": {"epochs": 3, "xla": False}})
     artifact, report, _ = fit(config, tmp_path, healthy(200))
     assert artifact.length == 32
     assert report.windows["calibrating"] >= 20
@@ -292,11 +287,7 @@ def test_two_hundred_ticks_train_and_the_model_says_what_it_can_promise(tmp_path
     assert report.forecast is not None
     assert report.forecast.a_day > 0
     guess = parse_config(
-        {
-            "features": FEATURES,
-            "training": {"epochs": 1, "xla": False},
-            "threshold": {"fall_back": False},
-        }
+        small | {"training": {"epochs": 1, "xla": False}, "threshold": {"fall_back": False}}
     )
     told = fit(guess, tmp_path / "guess", healthy(200))[1]
     assert told.promise.startswith("one normal window in 10,000; beyond the ")
@@ -365,6 +356,7 @@ def test_as_many_ticks_as_the_message_asks_for_are_accepted(tmp_path: Path) -> N
 def test_a_training_ends_when_its_time_is_up_and_is_a_model_all_the_same(tmp_path: Path) -> None:
     """After the first batch: the time is looked at within an epoch too."""
     endless = {"epochs": 10_000, "patience": 10_000, "batch_size": 64, "max_seconds": 0.001}
+    endless["xla"] = False
     artifact, report, seen = fit(make_config(training=endless), tmp_path, healthy())
     assert report.epochs == len(seen) == 1
     assert math.isfinite(report.validation_loss)

@@ -20,8 +20,6 @@ from tests.secured.authority import Authority
 from tests.secured.node import USER, Node
 
 LENGTH, TICKS = 8, 40
-#: What one daemon of the tests needs to say that it has given up.
-DEADLINE_S = 60.0
 
 
 def tree(kafka: Mapping[str, Any], **sections: Any) -> dict[str, Any]:
@@ -122,7 +120,7 @@ def work(config_tree: dict[str, Any]) -> None:
     worker = broker.worker(topics(config))
     try:
         worker.open(lambda _: None)
-        wait_for(lambda: joined(worker), "the worker has joined", timeout_s=DEADLINE_S)
+        wait_for(lambda: joined(worker), "the worker has joined")
     finally:
         worker.close()
 

@@ -23,7 +23,6 @@ from tests.processes import RunningDaemon, by_label, detector, total, wait_for, 
 from tests.secured import permissions
 from tests.secured.authority import Authority
 from tests.secured.clients import (
-    DEADLINE_S,
     LENGTH,
     TICKS,
     by_certificate,
@@ -76,10 +75,10 @@ def test_everything_works_with_the_permissions_of_the_docs_and_shows_no_secret(
     assert "sasl_plain_password: '***'" in run(USER, "check", "--show")
     run("publisher", "publish", "--data", csv(tmp_path / "one.csv", series=SERIES, first=0))
     with RunningDaemon(config, tmp_path / "model", cwd=tmp_path, environment=from_file) as daemon:
-        daemon.wait_ready(timeout_s=DEADLINE_S)
+        daemon.wait_ready()
         first = daemon.wait_accounted(rows)
         see(daemon)
-        assert daemon.terminate(timeout_s=DEADLINE_S) == 0, daemon.log()
+        assert daemon.terminate() == 0, daemon.log()
         written.append(daemon.log())
     opened = [json.loads(line) for line in alerts(run)]
     assert len(opened) >= SERIES
@@ -92,10 +91,10 @@ def test_everything_works_with_the_permissions_of_the_docs_and_shows_no_secret(
     key = {"DETECTOR_KAFKA__SSL_PASSWORD": "k3y-and-secret"}
     run("publisher", "publish", "--data", csv(tmp_path / "two.csv", series=2 * SERIES, first=100))
     with RunningDaemon(certified, tmp_path / "model", cwd=tmp_path, environment=key) as daemon:
-        daemon.wait_ready(timeout_s=DEADLINE_S)
+        daemon.wait_ready()
         second = daemon.wait_accounted(2 * SERIES * TICKS + 1)
         see(daemon)
-        assert daemon.terminate(timeout_s=DEADLINE_S) == 0, daemon.log()
+        assert daemon.terminate() == 0, daemon.log()
         written.append(daemon.log())
     again = total(second, "detector_ticks_total") - (2 * SERIES * TICKS + 1)
     assert again == 0, "nothing is read twice"
@@ -245,7 +244,7 @@ def test_a_command_that_is_refused_ends_with_77_and_one_line(node: Node, tmp_pat
     assert "is refused by SCRAM-SHA-512" in done.stderr.splitlines()[-1]
     assert done.returncode == 77
     with RunningDaemon(config, tmp_path / "model", cwd=tmp_path) as daemon:
-        assert daemon.wait_ended(timeout_s=DEADLINE_S) == 77
+        assert daemon.wait_ended() == 77
         assert "is refused by SCRAM-SHA-512" in daemon.log().splitlines()[-1]
     assert "wr0ng" not in done.stdout + done.stderr + daemon.log()
 
@@ -286,7 +285,7 @@ def test_a_permission_that_is_missing_is_named(node: Node, acl: ACL) -> None:
         return False  # the broker has not heard of it yet
 
     with without(node, acl):
-        wait_for(named, f"a refusal without {permissions.name(acl)}", timeout_s=DEADLINE_S)
+        wait_for(named, f"a refusal without {permissions.name(acl)}")
 
 
 @pytest.mark.parametrize("acl", CONFIGS, ids=permissions.name)
@@ -301,7 +300,7 @@ def test_without_a_look_at_a_topics_settings_a_worker_goes_on(
         return "cannot be read (no permission: operation DescribeConfigs)" in caplog.text
 
     with without(node, acl):
-        wait_for(said, "a warning without DescribeConfigs", timeout_s=DEADLINE_S)
+        wait_for(said, "a warning without DescribeConfigs")
 
 
 def test_the_bridge_follows_with_its_own_permissions(node: Node) -> None:
@@ -353,7 +352,7 @@ def test_a_daemon_whose_permission_is_taken_ends_and_names_it(
     config = write_config(tmp_path / "config.yaml", tree(by_user(node, **identity)))
     producer = publisher(node)
     with RunningDaemon(config, tmp_path / "model", cwd=tmp_path) as daemon:
-        daemon.wait_ready(timeout_s=DEADLINE_S)
+        daemon.wait_ready()
         with without(node, writes):
             n = 0
 
@@ -368,7 +367,7 @@ def test_a_daemon_whose_permission_is_taken_ends_and_names_it(
                 producer.flush()
                 return daemon.exit_code() is not None
 
-            wait_for(ended, "the daemon has ended", timeout_s=DEADLINE_S)
+            wait_for(ended, "the daemon has ended")
         assert daemon.exit_code() == 77, daemon.log()
         said = daemon.log().splitlines()[-1]
         assert "user 'detector' may not: operation Write on topic 'alerts' is missing" in said
@@ -382,7 +381,7 @@ def test_a_worker_that_is_refused_a_new_connection_ends(node: Node) -> None:
     try:
         changed(node, USER, "yet another one")
         with pytest.raises(AccessError, match="refused by SCRAM-SHA-512"):
-            wait_for(lambda: joined(worker), "the worker is refused", timeout_s=DEADLINE_S)
+            wait_for(lambda: joined(worker), "the worker is refused")
     finally:
         changed(node, USER, node.password)
         worker.close()

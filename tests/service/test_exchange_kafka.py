@@ -87,7 +87,7 @@ def test_a_change_reaches_both_workers_and_a_kill_in_between_changes_no_alert(
                     lambda w=worker: "partition restored" in w.log(),  # type: ignore[misc]
                     "it has its share",
                 )
-            wait_for(lambda: min(scene.committed().values()) > 100, "they work", timeout_s=120)
+            wait_for(lambda: min(scene.committed().values()) > 100, "they work")
             model = load_artifact(scene.directory / "m2")
             move_link(scene.model_path, model, action="promote")
             wait_for(lambda: changed(one.log()) or changed(two.log()), "one has changed")

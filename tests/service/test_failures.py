@@ -62,7 +62,7 @@ def test_metrics_move_only_when_a_transaction_has_committed(
         run[0].wait_accounted(account.outcomes.total())
     finally:
         run[0].daemon.stop()
-        run[0].thread.join(60)
+        run[0].thread.join(120)
     assert len(seen) > 3
     assert [counted for counted, _ in seen] == [expected for _, expected in seen]
 
@@ -297,7 +297,7 @@ def test_a_stop_is_heard_in_a_pause(
     run = Running(config, artifact, broker)
     run.daemon._sleep = sleep
     run.thread.start()
-    run.thread.join(30)
+    run.thread.join(120)
     assert slept.is_set()
     assert run.failure is None
     assert not run.thread.is_alive()

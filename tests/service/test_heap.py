@@ -30,7 +30,7 @@ libc.fclose(out)
 def test_threads_share_one_heap() -> None:
     def heaps(how: str) -> int:
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, timeout=120
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.count("<heap nr=")
@@ -60,6 +60,6 @@ gc.collect()
 assert late() is None
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr

@@ -10,8 +10,8 @@ import threading
 from detector.errors import EXIT_HUNG
 from detector.service.watchdog import Watchdog
 
-#: It looks twice a second.
-SOON_S = 20.0
+#: It looks twice a second, on a machine that has time for it.
+SOON_S = 60.0
 
 
 def test_a_loop_that_hangs_ends_the_process_with_75() -> None:
@@ -77,7 +77,7 @@ def test_a_main_thread_that_never_returns_is_ended_too() -> None:
         "finally:\n"
         "    time.sleep(60)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], timeout=40, check=False)
+    done = subprocess.run([sys.executable, "-c", code], timeout=50, check=False)
     assert done.returncode == EXIT_HUNG
 
 

@@ -226,7 +226,7 @@ class Running:
     def stop(self) -> Samples:
         """The metrics after the loop has ended as it should."""
         self.daemon.stop()
-        self.thread.join(60)
+        self.thread.join(120)
         assert not self.thread.is_alive()
         if self.failure is not None:
             raise self.failure
@@ -241,7 +241,7 @@ def running(config: Config, artifact: Artifact, broker: Broker) -> Iterator[Runn
         yield found
     finally:
         found.daemon.stop()
-        found.thread.join(60)
+        found.thread.join(120)
 
 
 def publish(broker: Broker, config: Config, records: Sequence[Sent]) -> None:

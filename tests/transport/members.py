@@ -16,13 +16,12 @@ from detector.core.records import RecordBlock
 from detector.errors import TransactionError
 from detector.transport.broker import Release, Worker
 from tests.contracts.transports import (
-    DEADLINE_S,
     Kafka,
     keep,
     values,
     working,
 )
-from tests.processes import wait_for
+from tests.processes import DEADLINE_S, wait_for
 
 T = TypeVar("T")
 
@@ -72,7 +71,7 @@ class Member:
         return values(self.blocks, partition)
 
     def wait(self, condition: Callable[[], object], what: str) -> None:
-        wait_for(lambda: bool(condition() or self.failures), what, timeout_s=DEADLINE_S)
+        wait_for(lambda: bool(condition() or self.failures), what)
         assert condition(), f"{what}: {self.failures}"
 
     def _work(self) -> None:

@@ -60,10 +60,10 @@ def test_the_lock_of_a_killed_worker_is_free(tmp_path: Path) -> None:
         with pytest.raises(BrokerError, match="transport: kafka"):
             broker.worker(TOPICS).open(keep)
         os.kill(holder.pid, signal.SIGKILL)
-        assert holder.wait(30) == -signal.SIGKILL
+        assert holder.wait(120) == -signal.SIGKILL
     finally:
         holder.kill()
-        holder.communicate(timeout=30)
+        holder.communicate(timeout=120)
     with working(broker) as worker:
         assert worker.ready()
 
@@ -102,7 +102,7 @@ def test_a_file_that_another_program_holds_is_named(
 def open_at(start: Barrier, paths: Sequence[Path]) -> None:
     """Runs in a process of its own: exit code 0 if all went well."""
     for path in paths:
-        start.wait(30)
+        start.wait(120)
         file.open_file(settings(path)).close()
 
 
@@ -138,8 +138,8 @@ def test_a_publisher_in_another_process_and_a_committing_worker_do_not_disturb_e
                     commit(worker, Outbox([alert]), {0: after}, {0: after})
                 return len(seen) >= records
 
-            wait_for(round_done, "every record of the other process arrives", timeout_s=60)
-            process.join(30)
+            wait_for(round_done, "every record of the other process arrives")
+            process.join(120)
             assert process.exitcode == 0
         finally:
             process.kill()
@@ -156,7 +156,7 @@ def test_two_processes_that_create_the_file_at_once_both_succeed(tmp_path: Path)
         for process in processes:
             process.start()
         for process in processes:
-            process.join(60)
+            process.join(120)
         assert [p.exitcode for p in processes] == [0, 0]
     finally:
         for process in processes:
@@ -175,7 +175,7 @@ def test_whoever_creates_a_file_at_the_same_instant_waits_for_the_other(tmp_path
         for process in processes:
             process.start()
         for process in processes:
-            process.join(60)
+            process.join(120)
         assert [p.exitcode for p in processes] == [0] * 4
     finally:
         for process in processes:

@@ -18,7 +18,6 @@ from detector.core.records import Message
 from detector.errors import DetectorError, FencedError, TransactionError
 from detector.transport.broker import Outbox, Worker
 from tests.contracts.transports import (
-    DEADLINE_S,
     Interrupted,
     Kafka,
     begin,
@@ -36,7 +35,7 @@ from tests.contracts.transports import (
     wait_state,
     working,
 )
-from tests.processes import wait_for
+from tests.processes import DEADLINE_S, Deadline, wait_for
 from tests.transport.members import Member, administering, polling, reads
 
 pytestmark = pytest.mark.kafka
@@ -200,10 +199,10 @@ def work_past_the_session(transport: Kafka, pipe: Connection) -> None:
             pipe.send(type(error).__name__)
         worker.reopen()
         worker.changes()
-        deadline_s = time.monotonic() + DEADLINE_S
+        deadline = Deadline()
         held: frozenset[int] = frozenset()
         while not (held == frozenset(transport.partitions) and worker.may_commit()):
-            assert time.monotonic() < deadline_s, f"gained only {held}"
+            deadline.check(f"gained only {held}")
             assert worker.poll(max_records=10, max_bytes=10**7, timeout_s=0.1) == []
             lost, gained = worker.changes()
             held = (held - lost) | gained
@@ -237,7 +236,7 @@ def test_a_worker_whose_session_expired_cannot_commit_and_comes_back(transport: 
         assert heard() == "TransactionError"
         assert heard() == [0, 1, 2, 3]
         assert heard() == "committed again"
-        process.join(30)
+        process.join(DEADLINE_S)
         assert process.exitcode == 0
     finally:
         process.kill()
@@ -345,9 +344,9 @@ def test_ticks_written_in_transactions_are_read_right_and_the_position_passes_th
 
 def passed(worker: Worker, position: int) -> None:
     """Poll until the position is there; no more records may come."""
-    deadline_s = time.monotonic() + DEADLINE_S
+    deadline = Deadline()
     while worker.position(0) < position:
-        assert time.monotonic() < deadline_s, f"the position stays at {worker.position(0)}"
+        deadline.check(f"the position stays at {worker.position(0)}")
         assert worker.poll(max_records=10, max_bytes=10**7, timeout_s=0.1) == []
 
 
@@ -373,7 +372,7 @@ def test_ticks_in_a_producers_open_transaction_wait_and_cannot_be_read(transport
         assert worker.readable() == 0
         producer.commit_transaction()
         producer.close()
-        wait_for(lambda: worker.readable() >= 3, "they can be read", timeout_s=DEADLINE_S)
+        wait_for(lambda: worker.readable() >= 3, "they can be read")
         assert values(take(worker, 3)) == [0, 1, 2]
 
 

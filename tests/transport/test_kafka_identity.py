@@ -35,7 +35,7 @@ ELSEWHERE = "0123456789abcdef" * 2 + "-" + HERE.pids.split("-")[1]
 def ended() -> int:
     """The number of a process that is no more."""
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait(30)
+        process.wait(120)
     return process.pid
 
 
@@ -153,7 +153,7 @@ def test_two_that_start_at_once_see_each_other_once_they_have_joined(transport: 
                     return "on host machine-7, process 4711" in str(error)
                 return False
 
-            wait_for(refused, "it ends", timeout_s=30)
+            wait_for(refused, "it ends")
         finally:
             twin.close()
 

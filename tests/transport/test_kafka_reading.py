@@ -176,7 +176,7 @@ def test_a_batch_that_the_disk_has_damaged_is_told_by_each_poll_and_can_be_stepp
         wait_for(lambda: poll() == 5, "what is before it comes")
         for _ in range(3):
             with pytest.raises(BrokerError, match=r"damaged batch .* at offset 5 failed crc check"):
-                poll()
+                wait_for(lambda: poll() > 5, "it is told")
         consumer.seek(TopicPartition(transport.topics.ticks, 0), 10)
         wait_for(lambda: poll() == 10, "what is behind it comes")
     assert values == [b"%d" % n for n in (*range(5), *range(10, 15))]

@@ -13,7 +13,6 @@ from detector.errors import ConfigError, StateError
 from detector.transport.broker import Outbox
 from detector.transport.kafka.worker import KafkaWorker
 from tests.contracts.transports import (
-    DEADLINE_S,
     Kafka,
     begin,
     commit,
@@ -152,5 +151,5 @@ def test_a_worker_of_short_polls_gains_the_partitions_of_a_topic_that_grows(
             gained.update(worker.changes()[1])
             return gained >= {2, 3}
 
-        wait_for(gains, "it has all four", timeout_s=DEADLINE_S)
-        wait_for(worker.may_commit, "it may commit", timeout_s=DEADLINE_S)
+        wait_for(gains, "it has all four")
+        wait_for(worker.may_commit, "it may commit")

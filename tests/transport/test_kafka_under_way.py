@@ -10,7 +10,6 @@ import pytest
 from detector.errors import TransactionError
 from detector.transport.broker import Outbox
 from tests.contracts.transports import (
-    DEADLINE_S,
     Interrupted,
     Kafka,
     begin,
@@ -25,7 +24,7 @@ from tests.contracts.transports import (
     values,
     wait_state,
 )
-from tests.processes import wait_for
+from tests.processes import DEADLINE_S, wait_for
 from tests.transport.members import polling
 
 pytestmark = pytest.mark.kafka
@@ -94,7 +93,7 @@ def test_a_member_does_not_ask_to_join_while_its_commit_is_under_way(transport: 
         first.do(lambda w: w.begin_commit(work, dict.fromkeys(both, 2), dict.fromkeys(both, 2)))
         assert held.reached.wait(DEADLINE_S)
         with polling(transport.member(2)) as second:
-            wait_for(lambda: not worker.may_commit(), "it is about to ask", timeout_s=DEADLINE_S)
+            wait_for(lambda: not worker.may_commit(), "it is about to ask")
             time.sleep(1.0)  # the group would go on without this commit, if it could
             held.let_go()
             second.wait(lambda: second.held, "the second gains a partition")

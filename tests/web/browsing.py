@@ -137,17 +137,17 @@ class Browser:
         found: list[str] = self.driver.execute_script(script, selector)
         return found
 
-    def wait(self, selector: str, *, timeout_s: float = 60.0) -> None:
-        self.until(lambda: bool(self.find(selector)), f"{selector} is there", timeout_s)
+    def wait(self, selector: str) -> None:
+        self.until(lambda: bool(self.find(selector)), f"{selector} is there")
 
-    def until(self, condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
+    def until(self, condition: Callable[[], bool], what: str) -> None:
         def holds() -> bool:
             try:
                 return condition()
             except StaleElementReferenceException:
                 return False
 
-        wait_for(holds, what, timeout_s=timeout_s)
+        wait_for(holds, what)
 
     def press(self, *keys: str) -> None:
         """To whatever has the focus."""

@@ -110,7 +110,7 @@ class Served:
 def get(url: str) -> tuple[int, str, str]:
     """Status, content type, body."""
     try:
-        with urllib.request.urlopen(url, timeout=60) as answer:
+        with urllib.request.urlopen(url, timeout=120) as answer:
             return answer.status, answer.headers["Content-Type"], answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.headers["Content-Type"], error.read().decode()
@@ -141,7 +141,7 @@ class Follower:
     """Reads a stream of events in a thread."""
 
     def __init__(self, served: Served, path: str) -> None:
-        self._answer = urllib.request.urlopen(served.address + path, timeout=60)
+        self._answer = urllib.request.urlopen(served.address + path, timeout=120)
         self._connection: socket.socket = self._answer.fp.raw._sock
         self.kind = self._answer.headers["Content-Type"]
         self.heard: list[tuple[str, Any]] = []

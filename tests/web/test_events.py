@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from detector.web import events, viewers
-from tests.processes import wait_for
+from tests.processes import DEADLINE_S, wait_for
 from tests.web.serving import Follower, Served, StillSource, Told, serving
 
 
@@ -94,7 +94,7 @@ def test_alerts_that_come_faster_than_they_are_taken_end_the_stream(
         follower = Follower(served, "/api/v1/events?alerts=1")
         wait_for(lambda: source.listener is not None, "it follows")
         tell(source, *(Told("alert", str(n), {"n": n}) for n in range(6)))
-        assert follower.ended.wait(60)
+        assert follower.ended.wait(DEADLINE_S)
         assert served.sample("web_dropped_viewers_total") == 1
 
 
@@ -121,5 +121,5 @@ def test_a_server_that_closes_ends_its_streams() -> None:
         follower = Follower(served, "/api/v1/events")
         wait_for(lambda: bool(follower.of("hello")), "the stream begins")
         served.server.close()
-        assert follower.ended.wait(60)
+        assert follower.ended.wait(DEADLINE_S)
         follower.close()

@@ -75,7 +75,7 @@ def test_an_alert_appears_while_one_looks(works: Plant, window: Browser) -> None
         )
     )
     works.publish([TEMPERATURE], 4, broken=True)
-    window.until(lambda: TEMPERATURE in window.texts(seen), "the alert is on the page", 60)
+    window.until(lambda: TEMPERATURE in window.texts(seen), "the alert is on the page")
     drawn_s = window.driver.execute_script("return window.drawnAt") / 1000
     committed = works.open_alert_of(TEMPERATURE)["committed_time"]
     committed_s = datetime.fromisoformat(committed[:26] + "+00:00").timestamp()

@@ -199,7 +199,7 @@ def test_those_who_connect_and_say_nothing_are_hung_up_on_and_cost_no_thread(
             except (OSError, HTTPException):
                 return False
 
-        wait_for(answers, "those who say nothing are hung up on", timeout_s=60)
+        wait_for(answers, "those who say nothing are hung up on")
         assert served.sample("web_refused_requests_total", reason="connections") >= 1
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.cli.models.making import CONFIG, PNG, SMALL_TRAINING, START_MS, write_ticks
-from tests.integration.commands import refusal
+from tests.integration.commands import refusal, trained_here
 from tests.processes import detector, write_config
 
 
@@ -36,10 +36,8 @@ def test_variants_are_compared_under_one_budget(tmp_path: Path) -> None:
     train = write_wave(tmp_path / "train.csv", label=False)
     test = write_wave(tmp_path / "test.csv", label=True, ticks=1500)
     arguments = ("--config", config, "--data", train, "--test", test, "--plot", "c.png")
-    variants = ("--variants", "reconstruction", "prediction:horizon=2:units=6,3")
-    done = detector(
-        "compare", *arguments, *variants, "--seeds", "2", "--json", cwd=tmp_path, timeout_s=200
-    )
+    variants = ("--variants", "dense", "prediction:horizon=2:units=6,3")
+    done = trained_here("compare", *arguments, *variants, "--seeds", "2", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     assert [row["variant"] for row in rows] == list(variants[1:])
@@ -51,10 +49,10 @@ def test_variants_are_compared_under_one_budget(tmp_path: Path) -> None:
         assert all(0 <= v <= 1 for v in row["event_f1"])
         assert all(v > 0 for v in row["windows_per_s"] + row["training_s"])
     assert (tmp_path / "c.png").read_bytes().startswith(PNG)
-    done = detector("compare", *arguments[:4], "--variants", "last_step", cwd=tmp_path)
+    done = trained_here("compare", *arguments[:4], "--variants", "dense", cwd=tmp_path)
     head, _, row = done.stdout.splitlines()
     assert head.startswith("| variant | parameters |")
-    assert row.startswith("| last_step |")
+    assert row.startswith("| dense |")
     assert row.endswith("| - | - |"), "nothing was measured on test files"
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "c.png", "config.yaml", "test.csv", "train.csv",

@@ -170,7 +170,7 @@ def test_an_interrupt_ends_it_at_once(tmp_path: Path) -> None:
             wait_for(lambda: len(list(place.iterdir())) >= 2, "both are about to train")
             assert process.poll() is None
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-            out, _ = process.communicate(timeout=60)
+            out, _ = process.communicate(timeout=120)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

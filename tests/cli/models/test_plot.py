@@ -97,7 +97,7 @@ def test_without_matplotlib_a_picture_is_refused_and_says_what_to_install(
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_MATPLOTLIB,
          *(str(model) if a == "MODEL" else a for a in arguments)],
-        cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=60,
+        cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=120,
         check=False,
     )  # fmt: skip
     assert word in refusal(done, 65)

@@ -195,7 +195,8 @@ class Loop:
             self._committed()
         self.health.follow_readiness()
         self.health.set_gauges()
-        self.viewing.step()
+        with self.metrics.processing.labels("show").time():
+            self.viewing.step()
         self._worked_s = worked_s if records and not more else 0.0
 
     def _rest(self) -> None:

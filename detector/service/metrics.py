@@ -53,7 +53,7 @@ _WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 _SCORES = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 1024)
 PERCENTILES = ("50", "90", "100")
 WEB_REFUSALS = ("method", "body", "size", "slow", "viewers", "connections")
-STAGES = ("poll", "decode", "process", "commit", "wait")
+STAGES = ("poll", "decode", "process", "commit", "wait", "show")
 
 
 class ArrayHistogram(Collector):

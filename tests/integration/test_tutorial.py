@@ -55,7 +55,7 @@ def test_the_tutorial_leads_from_a_csv_to_a_page(tmp_path: Path) -> None:
         pytest.fail(f"not done within {_DEADLINE_S} s:\n{told}\n{logs}")
     assert process.returncode == 0, told
     assert re.search(r"DetectorAnomaly .* pump is anomalous", told), told
-    # Whether it is critical at once or escalates a few ticks later is the training's, not the page's.
+    # Whether it is critical at once or escalates a few ticks later is up to the training.
     assert re.search(r" opened +(warning|critical) pump .* vibration \d\d%", told), told
     assert "muted pump as" in told
     assert '"series": "pump"' in told

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from detector.core.alerts import Alert
 from detector.core.episodes import Episodes
 from detector.core.pipeline import BatchResult, Pipeline
 from detector.core.ticks import Int64
@@ -78,6 +79,10 @@ class Viewing:
         """A batch was processed again, silently."""
         self._recent.replayed(result)
         self._forget(one.slot for one in result.forgotten)
+
+    def recall(self, partition: int, events: Mapping[str, Sequence[Alert]]) -> None:
+        """What is kept of the open alerts of a partition, by their ids, the opening first."""
+        self._recent.alerts.recall(partition, events)
 
     def restored(self, partition: int) -> None:
         self._recent.restored(partition)

@@ -144,6 +144,11 @@ class Metrics:
         self.alerts = counter("alerts_total", "Alert events committed", "kind", "severity", "state")
         self.muted_alerts = counter("muted_alerts_total", "Alert events committed as muted")
         self.mutes_in_force = gauge("mutes_in_force", "Mutes in force in a partition held")
+        self.access_refused = counter(
+            "access_refused_total",
+            "Times the broker did not let us follow the commands topic, which is tried again; any "
+            "other refusal ends the process (77)",
+        )
         self.commands_refused = counter(
             "commands_refused_total", "Records of the commands topic that cannot be used: left out"
         )

@@ -58,7 +58,7 @@ CONFINED = {
     "sqlite3": ("transport/embedded/",),
     "prometheus_client": (
         "service/metrics.py", "service/model_metrics.py", "service/assembly.py", "web/", "cli/",
-        "bench/stages.py", "bridge/metrics.py", "bridge/process.py",
+        "bench/stages.py", "bench/shadow.py", "bridge/metrics.py", "bridge/process.py",
     ),
     "starlette": ("web/",),
     "uvicorn": ("web/",),

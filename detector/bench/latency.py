@@ -3,26 +3,21 @@ of its alert."""
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from detector.bench.load import SERIES, bench_config, publish
 from detector.bench.machine import FIELDS, LENGTH, Results, model_to_measure
 from detector.bench.open_loop import Plan, Seen, Sent, delays_ms, publisher, subscriber
+from detector.bench.processes import own_process, receive
 from detector.clients.daemon_process import DaemonProcess, sum_samples
 from detector.config import Config, load_config
 from detector.errors import DetectorError, UsageError
 from detector.transport.configured import make_broker, prepare_topics
 
-#: For a process of ours to have its messages, or to say what it saw.
-_DEADLINE_S = 120.0
 #: The daemon may be behind by so much when the last tick is sent; alerts then have so long to come.
 _DRAIN_S = 60.0
 _LAST_ALERTS_S = 5.0
@@ -67,19 +62,19 @@ def latency(config: Config, model: Path | None, rates: Sequence[float], seconds:
 def _at(config: Config, daemon: DaemonProcess, plan: Plan) -> Results:
     expected = plan.spikes()
     with (
-        _process(subscriber, config, expected) as looking,
-        _process(publisher, config, plan) as sending,
+        own_process(subscriber, config, expected) as looking,
+        own_process(publisher, config, plan) as sending,
     ):
-        _receive(looking, "subscriber")
-        _receive(sending, "publisher")
+        receive(looking, "subscriber")
+        receive(sending, "publisher")
         cpu_s = _cpu_s(daemon)
         sending.send("begin")
-        sent: Sent = _receive(sending, "publisher", plan.ticks / plan.rate)
+        sent: Sent = receive(sending, "publisher", plan.ticks / plan.rate)
         daemon.wait_accounted(plan.first + plan.ticks, _DRAIN_S)
         cpu_s = _cpu_s(daemon) - cpu_s
         if not looking.poll(_LAST_ALERTS_S):
             looking.send("stop")
-        seen: Seen = _receive(looking, "subscriber")
+        seen: Seen = receive(looking, "subscriber")
     delays = delays_ms(plan, sent, seen)
     if not len(delays):
         raise DetectorError("no alert came: the benchmark measured nothing")
@@ -100,30 +95,3 @@ def _at(config: Config, daemon: DaemonProcess, plan: Plan) -> Results:
 
 def _cpu_s(daemon: DaemonProcess) -> float:
     return sum_samples(daemon.get("/metrics") or "", "process_cpu_seconds_total")
-
-
-@contextmanager
-def _process(target: Callable[..., None], *arguments: Any) -> Iterator[Connection]:
-    """A process and our end of its pipe; it is gone when the context ends."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=target, args=(*arguments, theirs), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        yield ours
-        process.join(_DEADLINE_S)
-    finally:
-        if process.is_alive():
-            process.kill()
-        process.join()
-        ours.close()
-
-
-def _receive(pipe: Connection, name: str, more_s: float = 0.0) -> Any:
-    try:
-        if pipe.poll(_DEADLINE_S + more_s):
-            return pipe.recv()
-    except EOFError:
-        raise DetectorError(f"the {name} of the benchmark ended early") from None
-    raise DetectorError(f"the {name} of the benchmark did not answer in {_DEADLINE_S:g} s")

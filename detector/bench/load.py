@@ -84,18 +84,24 @@ def publish(config: Config, ticks: int, *, rate: float | None, spikes: bool, fir
 
 
 def tick_messages(
-    config: Config, first: int, ticks: int, *, spikes: Container[int] = (), each: bool = False
+    config: Config,
+    first: int,
+    ticks: int,
+    *,
+    spikes: Container[int] = (),
+    each: bool = False,
+    series: int = SERIES,
 ) -> list[Message]:
     """Ticks by their numbers, from first on, as the configuration wants them written: standard
-    normal but for the spikes. A tick's number is its series, in turn, and its time, in ms. each: a
-    message a tick, whatever the format holds at once."""
+    normal but for the spikes. A tick's number is its series, in turn of so many, and its time, in
+    ms. each: a message a tick, whatever the format holds at once."""
     values = np.random.default_rng(first).normal(0, 1, (ticks, len(FIELDS))).round(4).tolist()
     form = tick_format(config)
     encoder, packed = make_encoder(form), form.format == "packed"
     found: list[Message] = []
     for i, row in enumerate(values, first):
         fields = dict.fromkeys(FIELDS, 1e6) if i in spikes else dict(zip(FIELDS, row, strict=True))
-        encoder.add(f"series-{i % SERIES:02d}", i * 10**6 if packed else i / 1000, fields)
+        encoder.add(f"series-{i % series:02d}", i * 10**6 if packed else i / 1000, fields)
         if each:
             found += encoder.take()
     found += encoder.take()

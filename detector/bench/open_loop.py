@@ -37,16 +37,17 @@ _SPIKES_PER_S = 20
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """ticks, numbered from first on, at rate a second."""
+    """ticks, numbered from first on, at rate a second; at most spikes_per_s of them spikes."""
 
     first: int
     ticks: int
     rate: float
+    spikes_per_s: float = _SPIKES_PER_S
 
     @property
     def every(self) -> int:
         """Ticks from one spike to the next: odd, so that each series has its turn."""
-        return max(_SPIKES_APART, int(self.rate / _SPIKES_PER_S)) | 1
+        return max(_SPIKES_APART, int(self.rate / self.spikes_per_s)) | 1
 
     def spikes(self) -> frozenset[int]:
         """The numbers of the ticks that should alert."""

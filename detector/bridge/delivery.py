@@ -9,7 +9,7 @@ from typing import Protocol
 
 from detector.bridge.reports import Reports
 from detector.bridge.verdicts import Attempt, BackOff, Verdict
-from detector.errors import BrokerError, DetectorError, FencedError
+from detector.errors import AccessError, BrokerError, DetectorError, FencedError
 from detector.transport.broker import Follower
 
 _LONGEST_WAIT_S = 30.0
@@ -83,6 +83,7 @@ class Delivery:
                 raise
             except BrokerError as error:
                 wait_s = back_off.wait_s(Attempt(Verdict.FAILED))
-                self.reports.broker_lost(str(error), wait_s)
+                refused = isinstance(error, AccessError)
+                self.reports.broker_lost(str(error), wait_s, refused=refused)
                 self.reports.next_sign_within(wait_s)
                 self._stop.wait(wait_s)

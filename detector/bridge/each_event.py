@@ -1,7 +1,9 @@
 """Each event by itself, in order: for webhooks and commands.
 
-An event is committed when it was taken, refused for good or given up: killed in between, the one in
-hand comes again, with the same id, and no other.
+An event is committed when it was taken, refused for good or given up, together with those that
+follow it within COMMIT_EVERY_S, for a commit costs more than most attempts, and at once where none
+waits, or where an attempt failed. Killed in between, those and the one in hand come again, with the
+same ids, and no others.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
@@ -19,6 +22,7 @@ from detector.bridge.verdicts import Attempt, BackOff, Verdict
 from detector.core.records import Message, Record
 from detector.transport.broker import Follower
 
+COMMIT_EVERY_S = 0.25
 _POLL_S = 0.5
 _LOOK_S = 5.0
 
@@ -28,6 +32,15 @@ class Sender(Protocol):
         """Never raises for what the target does."""
 
     def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Settled:
+    """Since the last commit, which was at since_s: what is to be kept, and how far it went."""
+
+    since_s: float = 0.0
+    kept: list[Message] = field(default_factory=list)
+    positions: dict[int, int] = field(default_factory=dict)
 
 
 class EachEvent:
@@ -50,16 +63,17 @@ class EachEvent:
         self._told: dict[bytes, bytes] = {}
         self._delivered: dict[int, int] = {}
         self._looked_s = 0.0
+        self._settled = _Settled()
 
     def follow(self, follower: Follower) -> None:
         """Until stopped. Raises BrokerError."""
         self._told = dict(follower.table())
         self._delivered = follower.positions()
+        self._settled = _Settled()
         if follower.fresh:
             follower.commit((), self._delivered)  # "now" stays now, should nothing come for long
         while not self._stop.is_set():
             self._look(follower)
-            passed: dict[int, int] = {}
             records = follower.poll(timeout_s=_POLL_S)
             if not records:  # past what is no record: markers of transactions
                 self._delivered |= follower.positions()
@@ -69,13 +83,11 @@ class EachEvent:
                 if event is not None and kept is not None:
                     if not self._settle(event, follower):
                         break
-                    passed[record.partition] = record.offset + 1
-                    self._commit(follower, kept, passed)
-                    passed = {}
-                else:
-                    passed[record.partition] = record.offset + 1
-            if passed:
-                self._commit(follower, [], passed)
+                    self._keep(kept)
+                self._settled.positions[record.partition] = record.offset + 1
+                if self._monotonic_s() - self._settled.since_s >= COMMIT_EVERY_S:
+                    self._commit(follower)
+            self._commit(follower)
 
     def close(self) -> None:
         self._sender.close()
@@ -127,6 +139,7 @@ class EachEvent:
             if self._give_up_after_s is not None and tried_s >= self._give_up_after_s:
                 self._reports.gave_up(event, attempt.why)
                 return True
+            self._commit(follower)  # this may last
             wait_s = back_off.wait_s(attempt)
             self._reports.failed(attempt.why, wait_s)
             self._wait(wait_s, follower)
@@ -138,15 +151,21 @@ class EachEvent:
             self._look(follower)
             self._stop.wait(min(left_s, _LOOK_S))
 
-    def _commit(self, follower: Follower, kept: list[Message], positions: dict[int, int]) -> None:
-        follower.commit(kept, positions)
-        self._delivered.update(positions)
+    def _keep(self, kept: list[Message]) -> None:
+        """To be committed, and in force for the events that follow."""
+        self._settled.kept += kept
         for message in kept:
             assert message.key is not None
             if message.value is None:
                 self._told.pop(message.key, None)
             else:
                 self._told[message.key] = message.value
+
+    def _commit(self, follower: Follower) -> None:
+        settled, self._settled = self._settled, _Settled(since_s=self._monotonic_s())
+        if settled.positions:
+            follower.commit(settled.kept, settled.positions)
+            self._delivered.update(settled.positions)
 
     def _look(self, follower: Follower) -> None:
         self._reports.next_sign_within(_LOOK_S)

@@ -51,6 +51,9 @@ class BridgeMetrics:
         )
         self.retries = counter("retries_total", "Attempts that failed and are made again")
         self.broker_errors = counter("broker_errors_total", "Times the broker was lost")
+        self.access_refused = counter(
+            "access_refused_total", "Times the broker was lost because it refused us"
+        )
         self.target_up = gauge("target_up", "1: the last attempt was answered; 0: it failed")
         self.lag = gauge("lag_records", "Events of the alert topic that wait for the target")
         self.open_alerts = gauge("open_alerts", "Alerts the target was told of that are open")
@@ -66,7 +69,13 @@ class BridgeMetrics:
             GCCollector(registry=registry)
         for target in targets:
             self.target_up.labels(target).set(1)
-            for one in (self.delivered, self.refused, self.retries, self.broker_errors):
+            for one in (
+                self.delivered,
+                self.refused,
+                self.retries,
+                self.broker_errors,
+                self.access_refused,
+            ):
                 one.labels(target)
             for reason in ("muted", "not_an_alert", "gave_up", "deleted"):
                 self.left_out.labels(target, reason)

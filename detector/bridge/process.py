@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from socketserver import ThreadingMixIn
+from typing import Protocol
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -21,16 +23,36 @@ from detector.errors import ConfigError, DetectorError
 from detector.transport.broker import Broker, Follower
 
 _LOGGER = logging.getLogger("detector.bridge")
-_STOP_S = 15.0
+STOP_S = 15.0
+
+
+class Manager(Protocol):
+    """The service manager, if one listens (service/supervisor.py)."""
+
+    def due(self, now_s: float) -> bool: ...
+
+    def beat(self, now_s: float, status: str) -> None: ...
+
+    def ready(self) -> None: ...
+
+    def stopping(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Bridge:
     """Runs until stopped, or until a target's thread fails."""
 
     def __init__(
-        self, config: Config, broker: Broker, targets: Sequence[Target], *, from_beginning: bool
+        self,
+        config: Config,
+        broker: Broker,
+        targets: Sequence[Target],
+        manager: Manager,
+        *,
+        from_beginning: bool,
     ) -> None:
-        self._config, self._broker = config, broker
+        self._config, self._broker, self._manager = config, broker, manager
         self._from_beginning = from_beginning
         self._stop, self._over = threading.Event(), threading.Event()
         self.registry = CollectorRegistry()
@@ -52,15 +74,25 @@ class Bridge:
             for delivery in self._deliveries:
                 delivery.start()
             while not self._over.wait(1.0):  # a wait without end would hold up signals
-                pass
+                self._tell(time.monotonic())
+            self._manager.stopping()
             self._stop.set()
-            late = [d for d in self._deliveries if not d.join(self._longest_s + _STOP_S)]
+            late = [d for d in self._deliveries if not d.join(self._longest_s + STOP_S)]
+            self._manager.close()
         for delivery in self._deliveries:
             if delivery.failed is not None:
                 raise delivery.failed
         if late:
             names = ", ".join(d.reports.target for d in late)
             raise DetectorError(f"{names}: did not stop in time")
+
+    def _tell(self, now_s: float) -> None:
+        """Ready once each target has found the broker; alive as long as each of them moves."""
+        waiting, stuck = self.ready(), self.live()
+        if waiting is None:
+            self._manager.ready()
+        if stuck is None and self._manager.due(now_s):
+            self._manager.beat(now_s, waiting or f"{len(self._deliveries)} targets are told")
 
     def live(self) -> str | None:
         """What is wrong, in a line."""

@@ -81,8 +81,11 @@ class Reports:
         self.left_out("not_an_alert")
         self._say("passed over", logging.WARNING, record=where, why=why[:200])
 
-    def broker_lost(self, why: str, again_in_s: float) -> None:
+    def broker_lost(self, why: str, again_in_s: float, *, refused: bool) -> None:
+        """refused: it does not let us."""
         self._connected = False
+        if refused:
+            self._metrics.access_refused.labels(self.target).inc()
         self._metrics.broker_errors.labels(self.target).inc()
         self._say("has lost the broker", logging.ERROR, why=why, again_in_s=round(again_in_s, 1))
 

@@ -20,9 +20,10 @@ _RATES = (1_000.0, 5_000.0, 10_000.0)
 #: What each option is for; another benchmark refuses it.
 _ONLY = {
     "peers": ("scoring", "stac"),
-    "rounds": ("scoring", "stac"),
-    "rates": ("latency",),
-    "seconds": ("latency",),
+    "rounds": ("scoring", "stac", "page", "shadow"),
+    "rates": ("latency", "page"),
+    "seconds": ("latency", "page"),
+    "series": ("page",),
     "out": ("profile",),
 }
 
@@ -46,17 +47,27 @@ def add_commands(add: Add) -> None:
         help="scoring, stac: also Keras, tf.function, XLA and OpenVINO, where installed",
     )
     bench.add_argument(
-        "--rounds", type=_positive, metavar="N", help="scoring, stac: default 7; medians of them"
+        "--rounds",
+        type=_positive,
+        metavar="N",
+        help="scoring, stac, page, shadow: default 7; medians of them",
     )
     bench.add_argument(
         "--rates",
         type=float,
         nargs="+",
         metavar="R",
-        help="latency: ticks a second, one after the other; default: 1000 5000 10000",
+        help="latency: ticks a second, one after the other; default: 1000 5000 10000; "
+        "page: one, default 20000",
     )
     bench.add_argument(
-        "--seconds", type=float, metavar="S", help="latency: of each rate; default: 10"
+        "--seconds",
+        type=float,
+        metavar="S",
+        help="latency: of each rate; page: without viewers, and with three; default: 10",
+    )
+    bench.add_argument(
+        "--series", type=_positive, metavar="N", help="page: that are there; default: 100000"
     )
     bench.add_argument(
         "--out",
@@ -177,6 +188,29 @@ def _profile(options: argparse.Namespace) -> dict[str, Any]:
     return profile(read_config(options), options.model, options.ticks, out)
 
 
+def _page(options: argparse.Namespace) -> dict[str, Any]:
+    from detector.bench.page import page
+
+    rates = [20_000.0] if options.rates is None else options.rates
+    if len(rates) != 1:
+        raise UsageError("bench page: one rate")
+    seconds = 10.0 if options.seconds is None else options.seconds
+    return page(
+        read_config(options),
+        options.model,
+        options.series or 100_000,
+        rates[0],
+        seconds,
+        options.rounds or 7,
+    )
+
+
+def _shadow(options: argparse.Namespace) -> dict[str, Any]:
+    from detector.bench.shadow import shadow
+
+    return shadow(read_config(options), options.model, options.ticks, options.rounds or 7)
+
+
 def _memory(options: argparse.Namespace) -> dict[str, Any]:
     from detector.bench.footprint import memory
 
@@ -215,6 +249,8 @@ _BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "stages": _stages,
     "workers": _workers,
     "profile": _profile,
+    "page": _page,
+    "shadow": _shadow,
     "memory": _memory,
     "series": _series,
     "startup": _startup,

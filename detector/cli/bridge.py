@@ -89,7 +89,9 @@ def with_options(config: Config, options: argparse.Namespace) -> Config:
 def run_bridge(options: argparse.Namespace, config: Config) -> int:
     from detector.bridge.process import Bridge
     from detector.bridge.targets import make_targets
+    from detector.config import supervision
     from detector.service import logs
+    from detector.service.supervisor import Supervision, Supervisor
     from detector.transport.configured import make_broker, prepare_topics
 
     config = with_options(config, options)
@@ -106,7 +108,8 @@ def run_bridge(options: argparse.Namespace, config: Config) -> int:
         if target.insecure:
             logs.event("password without TLS", level=logging.WARNING, target=target.name)
     prepare_topics(config, broker)
-    bridge = Bridge(config, broker, targets, from_beginning=options.from_beginning)
+    manager = Supervisor(Supervision(*supervision()))
+    bridge = Bridge(config, broker, targets, manager, from_beginning=options.from_beginning)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it has nothing to read again
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: bridge.stop())

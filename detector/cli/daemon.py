@@ -101,6 +101,7 @@ def _run(options: argparse.Namespace) -> int:
             config,
             lambda: read_config(options),
             daemon.exchange,
+            daemon.configure_mutes,
         )
         follower.start()
         signal.signal(signal.SIGHUP, lambda *_: follower.ask())

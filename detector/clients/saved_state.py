@@ -8,11 +8,11 @@ from typing import Literal
 from detector.config import Config
 from detector.core.records import Message
 from detector.core.state import (
-    MUTES_KEY,
     VERSION,
     WATERMARK_KEY,
     Watermark,
     decode_watermark,
+    of_partition,
 )
 from detector.errors import StateError
 from detector.transport.broker import Standing
@@ -57,7 +57,7 @@ def show_state(config: Config) -> list[PartitionState]:
                 committed=stands.committed,
                 state=None if mark is None else mark.committed,
                 needed_from=None if mark is None else mark.needed_from,
-                series=len(table.keys() - {WATERMARK_KEY, MUTES_KEY}),
+                series=len(table.keys() - {WATERMARK_KEY, *of_partition(table)}),
                 bytes=sum(len(k) + len(v) for k, v in table.items()),
                 model=None if mark is None else mark.model,
             )

@@ -55,9 +55,14 @@ class SilenceWatch:
         expected: Sequence[Expected] = (),
         name: Callable[[int], str] = str,
     ) -> None:
-        self._quiet = Quiet(expected, name) if expected else None
+        self._name = name
+        self.expect(expected)
         self._limit_ns = None if silence_s is None else round(min(silence_s * 1e9, 4e18))
         self.state = SlotColumns({"heard_ns": ((), np.int64), "silent": ((), np.bool_)})
+
+    def expect(self, expected: Sequence[Expected]) -> None:
+        """From the next tick on these are the times at which its series may be silent."""
+        self._quiet = Quiet(expected, self._name) if expected else None
 
     @property
     def looked_up(self) -> tuple[SlotColumns, ...]:

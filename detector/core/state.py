@@ -10,31 +10,33 @@ A record is a fixed little-endian struct, one a series:
 
 A record of another fingerprint gives its head alone, and the series warms up again. The
 watermark, one record a partition, is JSON, for people too; so are the mutes of a partition, where
-there are any (mutes.py).
+there are any (mutes.py), and events of its open alerts, just as they were published.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.core.alerts import State
 from detector.core.habits import KINDS
 from detector.core.pipeline import Pipeline, PipelineState
 from detector.core.ticks import Int64
 from detector.errors import StateError
 
 VERSION = 2
-#: Of the watermark of a partition that has mutes: a program that knows none must not go on there.
-VERSION_WITH_MUTES = 3
+#: Of the watermark of a partition that has mutes or events of alerts: a program that knows none
+#: must not go on there.
+VERSION_WITH_EXTRAS = 3
 WATERMARK_KEY = b"watermark"
 MUTES_KEY = b"mutes"
-_SERIES_PREFIX = b"series:"
+_SERIES_PREFIX, _ALERT_PREFIX = b"series:", b"alert:"
 #: What outlives a change of the model, with its type: a contract, whatever the pipeline does.
 _HEAD: tuple[tuple[str, str, tuple[int, ...]], ...] = (
     ("lifecycle.severity", "<i1", ()),
@@ -137,6 +139,7 @@ class SavedPartition:
     ticks_lost: all are taken as foreign, as ticks after them are missing
     heads: the beginning of every record, by series
     mutes: of the partition, as they are kept; None: there were none
+    alerts: events of open alerts as they were published, by key
     """
 
     same: PipelineState
@@ -146,6 +149,7 @@ class SavedPartition:
     ticks_lost: bool
     heads: Mapping[str, bytes]
     mutes: bytes | None = None
+    alerts: Mapping[bytes, bytes] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.same.series) + len(self.foreign.series)
@@ -161,6 +165,20 @@ def series_key(name: str) -> bytes:
     return _SERIES_PREFIX + name.encode()
 
 
+def alert_key(alert_id: str, state: State) -> bytes:
+    """Of the event that brought an open alert into a state."""
+    return _ALERT_PREFIX + f"{alert_id}:{state.name.lower()}".encode()
+
+
+def of_partition(table: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """What is kept of a partition as a whole, beside its watermark and its series."""
+    return {
+        key: value
+        for key, value in table.items()
+        if key == MUTES_KEY or key.startswith(_ALERT_PREFIX)
+    }
+
+
 def series_of_key(key: bytes) -> str | None:
     """The inverse; None where it is the key of something else."""
     return key.removeprefix(_SERIES_PREFIX).decode() if key.startswith(_SERIES_PREFIX) else None
@@ -171,10 +189,10 @@ def decode_watermark(value: bytes, where: str) -> Watermark:
     try:
         head = msgspec.json.decode(value)
         version = head["version"] if isinstance(head, dict) else None
-        if isinstance(version, int) and version > VERSION_WITH_MUTES:
+        if isinstance(version, int) and version > VERSION_WITH_EXTRAS:
             raise StateError(
                 f"{where}: the state was written by a newer program (version {version}, this one "
-                f"reads {VERSION_WITH_MUTES}); run the newer program, or start over: detector "
+                f"reads {VERSION_WITH_EXTRAS}); run the newer program, or start over: detector "
                 "state reset"
             )
         return msgspec.json.decode(value, type=Watermark)
@@ -236,7 +254,7 @@ class StateCodec:
         same: list[tuple[str, bytes]] = []
         foreign: list[tuple[str, bytes]] = []
         for key, value in table.items():
-            if key in (WATERMARK_KEY, MUTES_KEY):
+            if key in (WATERMARK_KEY, MUTES_KEY) or key.startswith(_ALERT_PREFIX):
                 continue
             name = _series_name(key, where)
             if not value or value[0] > VERSION:
@@ -274,6 +292,7 @@ class StateCodec:
             heads_only,
             {name: value[: self._fixed.itemsize] for name, value in (*same, *foreign)},
             table.get(MUTES_KEY),
+            {key: value for key, value in table.items() if key.startswith(_ALERT_PREFIX)},
         )
 
     def _of_this_version(self, value: bytes) -> bytes:

@@ -108,7 +108,10 @@ def make_daemon(
         metrics,
         policies(config),
         broker=broker.describe(),
-        commands=CommandThread(lambda: broker.reader(names.commands, from_beginning=True)),
+        commands=CommandThread(
+            lambda: broker.reader(names.commands, from_beginning=True),
+            metrics.access_refused.inc,
+        ),
         judges=Judges(config, artifact, find or (lambda _: None)),
     )
 

@@ -16,7 +16,7 @@ of this is left: every partition is restored.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,7 @@ from detector.core.records import Message
 from detector.core.state import (
     MUTES_KEY,
     VERSION,
-    VERSION_WITH_MUTES,
+    VERSION_WITH_EXTRAS,
     WATERMARK_KEY,
     Deployment,
     Judge,
@@ -161,11 +161,14 @@ class Checkpoints:
         """Whether changes wait although no transaction came along to take them."""
         return now_s - self._written_s >= self._interval_s and self.dirty()
 
-    def begin(self, *, now_s: float, flush: Iterable[int] = ()) -> Checkpoint:
+    def begin(
+        self, *, now_s: float, flush: Iterable[int] = (), beside: Sequence[Message] = ()
+    ) -> Checkpoint:
         """State and watermarks of a transaction that moves the partitions to where their work is
         done: from now on that is in it, and is not pending, changed or forgotten any more. One at
         a time. flush: partitions of which everything is written, beside those that series have
-        left. Those whose ticks come again stay as they are."""
+        left. Those whose ticks come again stay as they are. beside: what else is kept, of those
+        that are pending."""
         moving = self._partitions.pending()
         exclude = set(self._partitions.replaying)
         deleted = [p for p in self._partitions if p.forgotten and p.number not in exclude]
@@ -221,7 +224,7 @@ class Checkpoints:
         for number in moved:
             self._partitions[number].begin_move(target[number], self._pipeline.event_ns(number))
         return Checkpoint(
-            holes + messages,
+            [*holes, *messages, *beside],
             watermarks,
             tuple(self._partitions[number] for number in moved),
             target,
@@ -256,7 +259,7 @@ class Checkpoints:
 
     def _mark(self, number: int, target: int, needed: int, identity: str) -> Watermark:
         return Watermark(
-            version=VERSION_WITH_MUTES if self._pipeline.stream.mutes.kept(number) else VERSION,
+            version=VERSION_WITH_EXTRAS if self._has_extras(number) else VERSION,
             committed=target,
             needed_from=needed,
             event_ns=self._pipeline.event_ns(number)
@@ -270,6 +273,10 @@ class Checkpoints:
             judged_from=self._partitions[number].judged_from,
             changes=tuple(self._partitions[number].changes),
         )
+
+    def _has_extras(self, number: int) -> bool:
+        kept = self._pipeline.stream.mutes.kept(number)
+        return bool(kept or len(self._partitions[number].kept))
 
     def _due(self, slots: Int64, now_s: float) -> Bool:
         """Those whose turn came since the last transaction."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from detector.core.records import Record
-from detector.errors import DetectorError
+from detector.errors import AccessError, DetectorError
 from detector.service.logs import event
 from detector.transport.broker import Reader
 
@@ -48,10 +48,13 @@ class NoCommands:
 
 
 class CommandThread:
-    """reader: opens one at the beginning. A broker that fails is asked again, less and less."""
+    """reader: opens one at the beginning. A broker that fails is asked again, less and less.
+    refused: called each time it does not let us."""
 
-    def __init__(self, reader: Callable[[], Reader]) -> None:
-        self._open_reader = reader
+    def __init__(
+        self, reader: Callable[[], Reader], refused: Callable[[], None] = lambda: None
+    ) -> None:
+        self._open_reader, self._refused = reader, refused
         self._lock = threading.Lock()
         self._found: list[Record] = []
         self._position = 0
@@ -83,6 +86,8 @@ class CommandThread:
             try:
                 self._follow()
             except DetectorError as error:
+                if isinstance(error, AccessError):
+                    self._refused()
                 event(
                     "the commands topic cannot be read: new mutes are not heard of",
                     level=logging.WARNING,

@@ -59,6 +59,7 @@ class Work:
     records: int = 0
     outbox: Outbox = field(default_factory=Outbox)
     alerts: list[Alert] = field(default_factory=list)
+    kept: list[Message] = field(default_factory=list)
     counts: Counter[Outcome] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     scores: list[Float64] = field(default_factory=list)
@@ -151,6 +152,7 @@ class Commits:
                     alert, source=self._policy.alert_source, detected_ns=detected_ns
                 )
                 work.outbox.alerts.append(Message(alert.series.encode(), value, headers))
+                work.kept += self._partitions[alert.partition].kept.note(alert, value)
             work.alerts += result.alerts
 
     def replayed(self, ticks: int) -> None:
@@ -245,7 +247,7 @@ class Commits:
         """False: there was nothing to do."""
         work, now_s = self._work, self._monotonic_s()
         with self._metrics.processing.labels("commit").time():
-            checkpoint = self._checkpoints.begin(now_s=now_s, flush=flush)
+            checkpoint = self._checkpoints.begin(now_s=now_s, flush=flush, beside=work.kept)
             if not checkpoint.positions:
                 work.since_s = None
                 return False

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from detector.config import Config
+from detector.config import Config, expected_quiet
 from detector.core.codec import Codec
 from detector.core.exchange import Continuity, exchange, lend_windows
 from detector.core.pipeline import BatchResult, Pipeline
@@ -204,6 +204,7 @@ class Exchange:
         if new.warm:
             self._put_in_the_shadow(None)
         found = exchange(self._pipeline, new.track, warm=new.warm)
+        self._pipeline.stream.silence.expect(expected_quiet(new.config))
         shadow = self._shadow
         if shadow is not None and not (
             shadow.track.features.fields == new.track.features.fields

@@ -9,11 +9,12 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from detector.config import Config
+from detector.config import Config, configured_mutes
+from detector.core.mutes import Mute
 from detector.core.state import Judge
 from detector.errors import DetectorError
 from detector.model.directory import Artifact, load_artifact
@@ -46,8 +47,8 @@ def sight(path: Path) -> Sight | None:
 
 class Follower:
     """model: the link or directory; artifact: what was loaded from it; reread: the configuration as
-    it is by now, raising DetectorError; most_warm: series with which a model from the shadow keeps
-    its levels and tails."""
+    it is by now, raising DetectorError; tell_mutes: hears of those that it names; most_warm: series
+    with which a model from the shadow keeps its levels and tails."""
 
     def __init__(
         self,
@@ -56,12 +57,14 @@ class Follower:
         config: Config,
         reread: Callable[[], Config],
         exchange: Exchange,
+        tell_mutes: Callable[[Sequence[Mute]], None],
         *,
         interval_s: float = 1.0,
         most_warm: int = _MOST_WARM,
     ) -> None:
         self._model, self._artifact = model, artifact
         self._config, self._reread = config, reread
+        self._tell_mutes = tell_mutes
         self._exchange, self._metrics = exchange, exchange.metrics.models
         self._interval_s, self._most_warm = interval_s, most_warm
         self._asked, self._ended = threading.Event(), threading.Event()
@@ -123,7 +126,10 @@ class Follower:
         if not asked and (now == self._seen or not settled):
             return
         self._seen = now
+        mutes = self._config.mutes
         self._take(load_artifact(self._model), config)
+        if config.mutes != mutes:
+            self._tell_mutes(configured_mutes(config))
         if asked:
             self._follow_shadow()
 

@@ -9,11 +9,20 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from detector.build import make_stream, make_track, tick_format
-from detector.config import Config
+from detector.config import Config, expected_quiet
+from detector.config.maintenance import SilenceConfig
 from detector.config.schema import AlertsConfig, ThresholdConfig
 from detector.core.codec import Codec
 from detector.core.pipeline import Pipeline
-from detector.core.state import MUTES_KEY, WATERMARK_KEY, Change, Judge, StateCodec, Watermark
+from detector.core.state import (
+    MUTES_KEY,
+    WATERMARK_KEY,
+    Change,
+    Judge,
+    StateCodec,
+    Watermark,
+    of_partition,
+)
 from detector.core.track import Track
 from detector.errors import DetectorError
 from detector.model.directory import Artifact
@@ -35,6 +44,7 @@ def settings_of(config: Config) -> str:
     for name, section, usual in (
         ("threshold", config.threshold, ThresholdConfig()),
         ("alerts", config.alerts, AlertsConfig()),
+        ("silence", config.silence, SilenceConfig()),
     ):
         given, default = msgspec.to_builtins(section), msgspec.to_builtins(usual)
         found[name] = {
@@ -88,9 +98,8 @@ class Judges:
                 )
                 return None
             stages.append(found)
-        series = {
-            key: value for key, value in table.items() if key not in (WATERMARK_KEY, MUTES_KEY)
-        }
+        others = {WATERMARK_KEY, *of_partition(table)}
+        series = {key: value for key, value in table.items() if key not in others}
         tables = split(
             series, [s.state.fingerprint for s in stages], [change.until for change in line]
         )
@@ -119,6 +128,7 @@ class Judges:
             track,
             Codec(tick_format(self._config), track.features.fields),
             StateCodec(self._pipeline(track)),
+            expected_quiet(with_settings(self._config, judge.settings)),
             None if change is None else change.until,
         )
 
@@ -150,4 +160,5 @@ def with_settings(config: Config, settings: str) -> Config:
         window=msgspec.structs.replace(config.window, length_ticks="auto"),
         threshold=msgspec.convert(given.get("threshold", {}), ThresholdConfig),
         alerts=msgspec.convert(given.get("alerts", {}), AlertsConfig),
+        silence=msgspec.convert(given.get("silence", {}), SilenceConfig),
     )

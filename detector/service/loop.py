@@ -27,6 +27,7 @@ from detector.service.checkpoint import Checkpoints, Restored
 from detector.service.commit import Commits
 from detector.service.exchange import Exchange
 from detector.service.health import Health
+from detector.service.kept_events import recall
 from detector.service.logs import event
 from detector.service.maintenance import Maintenance
 from detector.service.metrics import Metrics
@@ -89,6 +90,7 @@ class Loop:
         self._recovery, self.health, self.metrics = recovery, health, metrics
         self.viewing = viewing
         self._maintenance = maintenance
+        self.configure_mutes = maintenance.configure
         self.exchange = exchange
         exchange.came = viewing.restored
         self._policy, self._monotonic_s, self._sleep = policy, monotonic_s, sleep
@@ -195,7 +197,8 @@ class Loop:
             self._committed()
         self.health.follow_readiness()
         self.health.set_gauges()
-        self.viewing.step()
+        with self.metrics.processing.labels("show").time():
+            self.viewing.step()
         self._worked_s = worked_s if records and not more else 0.0
 
     def _rest(self) -> None:
@@ -269,6 +272,9 @@ class Loop:
         if found.event_ns is not None and found.succession is None:
             self._pipeline.set_event_ns(partition.number, found.event_ns)
         self._maintenance.restore(found)
+        if found.saved is not None:
+            partition.kept.restored(found.saved.alerts)
+            self.viewing.recall(partition.number, recall(found.saved.alerts))
         self.viewing.restored(partition.number)
         replays = found.position < found.committed
         partition.phase = Phase.REPLAYING if replays else Phase.RUNNING

@@ -48,6 +48,8 @@ class Maintenance:
         self._partitions, self._commits, self._metrics = partitions, commits, metrics
         self._where, self._monotonic_s = where, monotonic_s
         self._wanted = {mute.id: mute for mute in configured}
+        self._offered: Sequence[Mute] = configured
+        self._taken = configured
         self._read = 0
         self._version = 1  # of what is wanted
         self._synced: dict[int, tuple[Partition, int]] = {}
@@ -63,8 +65,17 @@ class Maintenance:
     def close(self) -> None:
         self._commands.close()
 
+    def configure(self, mutes: Sequence[Mute]) -> None:
+        """From any thread: from the next round on these are those of the configuration."""
+        self._offered = mutes
+
     def step(self) -> None:
         """Hear what is new, and tell the partitions. Never waits."""
+        if self._offered is not self._taken:
+            self._taken = self._offered
+            given = {n: m for n, m in self._wanted.items() if not n.startswith(CONFIGURED)}
+            self._wanted = {mute.id: mute for mute in self._taken} | given
+            self._version += 1
         records, self._read = self._commands.news()
         for record in records:
             self._hear(record)

@@ -53,7 +53,7 @@ _WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 _SCORES = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 1024)
 PERCENTILES = ("50", "90", "100")
 WEB_REFUSALS = ("method", "body", "size", "slow", "viewers", "connections")
-STAGES = ("poll", "decode", "process", "commit", "wait")
+STAGES = ("poll", "decode", "process", "commit", "wait", "show")
 
 
 class ArrayHistogram(Collector):
@@ -144,6 +144,11 @@ class Metrics:
         self.alerts = counter("alerts_total", "Alert events committed", "kind", "severity", "state")
         self.muted_alerts = counter("muted_alerts_total", "Alert events committed as muted")
         self.mutes_in_force = gauge("mutes_in_force", "Mutes in force in a partition held")
+        self.access_refused = counter(
+            "access_refused_total",
+            "Times the broker did not let us follow the commands topic, which is tried again; any "
+            "other refusal ends the process (77)",
+        )
         self.commands_refused = counter(
             "commands_refused_total", "Records of the commands topic that cannot be used: left out"
         )

@@ -13,6 +13,7 @@ from enum import Enum, auto
 
 from detector.core.records import Message
 from detector.core.state import Change
+from detector.service.kept_events import KeptEvents
 from detector.service.succession import Succession
 from detector.transport.broker import Standing
 
@@ -35,6 +36,7 @@ class Partition:
     windowless: state to write again without its windows, as ticks that follow it are missing.
     forgotten: series whose saved state is to be deleted.
     mutes_changed: other mutes are to be saved.
+    kept: events of open alerts that are saved, or will be with the next commit, oldest first.
     standing: where it stood when it was last asked for, while it is restored.
     judged_from: the first tick judged as now, if it was judged otherwise before.
     changes: who judged before, of ticks that a restart may read again, ascending.
@@ -50,6 +52,7 @@ class Partition:
     windowless: list[Message] = field(default_factory=list)
     forgotten: set[str] = field(default_factory=set)
     mutes_changed: bool = False
+    kept: KeptEvents = field(default_factory=KeptEvents)
     standing: Standing | None = None
     judged_from: int | None = None
     changes: list[Change] = field(default_factory=list)

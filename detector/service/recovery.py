@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from detector.core.state import (
-    MUTES_KEY,
     WATERMARK_KEY,
     Deployment,
     SavedPartition,
     StateCodec,
     Watermark,
     decode_watermark,
+    of_partition,
 )
 from detector.errors import StateError
 from detector.service.partitions import Partition, Partitions
@@ -215,7 +215,7 @@ class Recovery:
         if self.succession is not None and not gone:
             succession = self.succession(partition, mark, table, state)
         if succession is not None:
-            table = {key: table[key] for key in (MUTES_KEY,) if key in table}
+            table = of_partition(table)
         saved = self._codec.decode(partition, table, state, heads_only=gone)
         if self._policy.exactly_once and len(saved):
             newest = max([*saved.same_as_of.tolist(), *saved.foreign_as_of.tolist()])

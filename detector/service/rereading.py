@@ -9,7 +9,7 @@ import msgspec
 from detector.config import Config, plain
 
 #: Sections that may, options that may, and those of the sections that may not.
-_SECTIONS = ("threshold", "alerts")
+_SECTIONS = ("threshold", "alerts", "silence", "mutes")
 _OPTIONS = ("log.level", "model.shadow")
 _NEVER = ("alerts.topic", "alerts.source")
 #: Decides about the next training alone.
@@ -33,6 +33,8 @@ def merged(old: Config, new: Config) -> Config:
         old,
         threshold=new.threshold,
         alerts=replace(new.alerts, topic=old.alerts.topic, source=old.alerts.source),
+        silence=new.silence,
+        mutes=new.mutes,
         log=replace(old.log, level=new.log.level),
         model=replace(old.model, shadow=new.model.shadow),
     )

@@ -17,6 +17,7 @@ from detector.core.codec import Codec
 from detector.core.exchange import exchange
 from detector.core.mutes import Mutes
 from detector.core.pipeline import Pipeline, PipelineState
+from detector.core.quiet import Expected
 from detector.core.records import RecordBlock
 from detector.core.state import Change, Judge, SavedPartition, StateCodec, origin
 from detector.core.ticks import Int64
@@ -25,12 +26,14 @@ from detector.core.track import Track
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Ticks below until are judged by one track; None: by that which all others have, too."""
+    """Ticks below until are judged by one track; None: by that which all others have, too.
+    expected: when silence is."""
 
     judge: Judge
     track: Track
     codec: Codec
     state: StateCodec
+    expected: Sequence[Expected]
     until: int | None
 
 
@@ -126,6 +129,7 @@ class Succession:
         """Ticks of series whose state holds more were of no consequence so far: they leave, and
         come with that state."""
         self._at = at
+        self._pipeline.stream.silence.expect(self._stages[at].expected)
         saved = self._saved[at]
         for state, as_of in ((saved.same, saved.same_as_of), (saved.foreign, saved.foreign_as_of)):
             self._take(state, as_of)

@@ -55,8 +55,9 @@ class EventStream:
         viewer, clock_s = self._viewer, asyncio.get_running_loop().time
         said_s = clock_s()
         while not leaving.done() and not viewer.ended:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(viewer.something.wait(), _RENEW_S)
+            with contextlib.suppress(TimeoutError):  # timeout: no task is made, as wait_for does
+                async with asyncio.timeout(_RENEW_S):
+                    await viewer.something.wait()
             self._viewers.renew(viewer)
             if viewer.overrun:
                 raise TimeoutError("it reads more slowly than alerts come")

@@ -70,6 +70,25 @@ def test_stages_tells_where_a_tick_costs_what(tmp_path: Path) -> None:
     assert scoring[0] > scoring[1]
 
 
+def test_page_tells_what_viewers_cost_and_how_soon_it_answers(tmp_path: Path) -> None:
+    tiny = ("--series", "200", "--rates", "200", "--seconds", "2", "--rounds", "1")
+    found = measured(tmp_path, "page", *tiny)
+    assert found["viewers"].keys() == {"none", "3"}
+    assert found["viewers"]["none"]["events"] == 0
+    assert found["viewers"]["3"]["events"] >= 3  # each was told of something
+    for figures in found["answers"].values():
+        assert figures["metrics_ms_p99"] >= figures["metrics_ms_p50"] > 0
+        assert figures["first_view_requests"] > 10  # the page, its files and what it asks
+    assert found["cpu_with_viewers_to_without"] > 0
+
+
+def test_shadow_is_measured_beside_the_model_in_use(tmp_path: Path) -> None:
+    found = measured(tmp_path, "shadow", "--ticks", "4000", "--rounds", "1")
+    alone, both = found["cpu_us_per_tick_alone"], found["cpu_us_per_tick_with_shadow"]
+    assert min(alone, both, found["scoring_us_per_window"]) > 0
+    assert found["shadow_us_per_tick"] == pytest.approx(both - alone, abs=0.01)
+
+
 def test_profile_writes_a_flame_graph_and_without_py_spy_what_pstats_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +140,7 @@ def test_a_run_is_compared_with_an_earlier_one_of_the_same_benchmark(
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
+        (["page", "--rates", "1", "2"], 64, "bench page: one rate"),
         (["startup", "--peers"], 64, "--peers is for bench scoring and stac"),
         (["stac", "--model", "m"], 64, "leave out --model"),
         (["scoring", "--against", "absent.json"], 65, "absent.json: No such file"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from detector.core.state import (
     VERSION,
-    VERSION_WITH_MUTES,
+    VERSION_WITH_EXTRAS,
     Watermark,
     decode_watermark,
 )
@@ -69,7 +69,7 @@ def test_any_bytes_are_a_watermark_or_refused(value: bytes) -> None:
         assert str(error).startswith(WHERE)  # noqa: PT017
         assert "detector state reset" in str(error)  # noqa: PT017
         return
-    assert mark.version <= VERSION_WITH_MUTES
+    assert mark.version <= VERSION_WITH_EXTRAS
 
 
 @pytest.mark.parametrize("value", [b"[" * 100_000, b'{"version": ' + b"[" * 100_000, b"\xff\xfe"])
@@ -80,8 +80,8 @@ def test_a_watermark_of_nothing_but_brackets_is_damaged(value: bytes) -> None:
 
 def test_a_watermark_of_a_newer_program_is_refused() -> None:
     """Whatever else has changed in it."""
-    newer = json.dumps({"version": VERSION_WITH_MUTES + 1, "offsets": {"committed": 7}}).encode()
-    newest = VERSION_WITH_MUTES
+    newer = json.dumps({"version": VERSION_WITH_EXTRAS + 1, "offsets": {"committed": 7}}).encode()
+    newest = VERSION_WITH_EXTRAS
     says = rf"newer program \(version {newest + 1}, this one reads {newest}\)"
     with pytest.raises(StateError, match=says):
         decode_watermark(newer, WHERE)
@@ -89,4 +89,4 @@ def test_a_watermark_of_a_newer_program_is_refused() -> None:
 
 def test_a_watermark_of_a_newer_program_is_refused_with_its_old_fields_too() -> None:
     with pytest.raises(StateError, match="newer program"):
-        decode_watermark(make_watermark(version=VERSION_WITH_MUTES + 1).encode(), WHERE)
+        decode_watermark(make_watermark(version=VERSION_WITH_EXTRAS + 1).encode(), WHERE)

@@ -17,7 +17,7 @@ from crc32c import crc32c
 from kafka import KafkaAdminClient, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from detector.core.state import VERSION_WITH_MUTES
+from detector.core.state import VERSION_WITH_EXTRAS
 from tests.faults.crew import Crew, wait_stopped
 from tests.faults.scene import Scene, make_scene
 from tests.kafka_broker import KafkaBroker
@@ -268,7 +268,7 @@ DAMAGES: dict[str, tuple[Callable[[Scene], None], str, str]] = {
         lambda s: garble(s, b"series:series-1", b"\x63" * 200), "newer program", "committed",
     ),
     "newer watermark": (
-        lambda s: garble(s, b"watermark", b'{"version": %d, "more": 1}' % (VERSION_WITH_MUTES + 1)),
+        lambda s: garble(s, b"watermark", b'{"version": %d, "x": 1}' % (VERSION_WITH_EXTRAS + 1)),
         "newer program",
         "committed",
     ),

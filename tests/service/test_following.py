@@ -103,6 +103,7 @@ def scene(
             config,
             lambda: reread(config),
             run.daemon.exchange,
+            run.daemon.configure_mutes,
             interval_s=0.05,
             most_warm=most_warm,
         )

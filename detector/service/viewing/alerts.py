@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,6 +44,7 @@ class Alerts:
         self._points_of = points_of
         self._open: dict[str, ShownAlert] = {}
         self._closed: dict[str, ShownAlert] = {}
+        self._recalled: dict[int, Mapping[str, Sequence[Alert]]] = {}
         self._dirty = False
         self._cursor = 0
         #: Newest first, those that are open before the others; replaced, never changed.
@@ -95,20 +96,32 @@ class Alerts:
         if len(self._open) > MOST_OPEN:
             del self._open[next(iter(self._open))]
 
+    def recall(self, partition: int, events: Mapping[str, Sequence[Alert]]) -> None:
+        """Events of alerts that may be among those that are restored next, by their ids, the
+        opening first."""
+        self._recalled[partition] = events
+
     def restored(self, found: Iterable[Found]) -> None:
         """Alerts that were open when the state of a partition was saved."""
         for one in found:
             if one.alert_id not in self._open and one.alert_id not in self._closed:
+                events = self._recalled.get(one.partition, {}).get(one.alert_id, ())
+                opening, newest = (
+                    (_bounded(events[0]), _bounded(events[-1])) if events else (None, None)
+                )
+                if newest is not None:
+                    newest = replace(newest, muted=one.muted)  # by now
                 self._keep_open(
                     ShownAlert(
                         one.alert_id, one.kind, one.series, one.partition, one.severity,
-                        one.opened_ns, one.peak, None, None, None, _NO_POINTS, one.muted,
+                        one.opened_ns, one.peak, newest, opening, None, _NO_POINTS, one.muted,
                     )
                 )  # fmt: skip
                 self._dirty = True
 
     def lost(self, partition: int) -> None:
         """Another worker has it now, and tells of its open alerts."""
+        self._recalled.pop(partition, None)
         gone = [name for name, one in self._open.items() if one.partition == partition]
         for name in gone:
             del self._open[name]

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from detector.core.alerts import Alert
 from detector.core.moments import rfc3339
-from detector.core.ticks import Float32
+from detector.core.ticks import Float32, Float64
 from detector.service.health import Health
 from detector.service.viewing.history import EVERY_S, Points
 from detector.service.viewing.requests import MOST_WATCHED
@@ -149,6 +151,12 @@ def _event(alert: Alert) -> dict[str, Any]:
 
 
 def _series(shown: ShownSeries) -> dict[str, Any]:
+    expected, points = shown.expected, shown.points
+    # All numbers at once: a viewer has two of these a second.
+    windows = [shown.observed] if expected is None else [shown.observed, expected]
+    found = _in_few_digits(np.concatenate([*(w.ravel() for w in windows), points.score]))
+    ends = np.cumsum([w.size for w in windows])
+    observed, *after = np.split(found, ends)
     return {
         "series": shown.series,
         "known": True,
@@ -159,15 +167,15 @@ def _series(shown: ShownSeries) -> dict[str, Any]:
         "ticks": shown.ticks,
         "warming": shown.ticks < shown.length,
         "features": list(shown.features),
-        "observed": _rows(shown.observed),
-        "expected": None if shown.expected is None else _rows(shown.expected),
+        "observed": observed.reshape(shown.observed.shape).tolist(),
+        "expected": None if expected is None else after[0].reshape(expected.shape).tolist(),
         "contributions": dict(shown.contributions),
         "views": dict(shown.views),
         "score": shown.score,
         "threshold": shown.threshold,
         "time": None if shown.time_ns is None else rfc3339(shown.time_ns),
         "heard_time": rfc3339(shown.heard_ns),
-        "history": _points(shown.points),
+        "history": list(map(list, zip(points.time_s.tolist(), after[-1].tolist(), strict=True))),
         "history_every_seconds": EVERY_S,
         "open_alerts": list(shown.open_alerts),
     }
@@ -175,17 +183,34 @@ def _series(shown: ShownSeries) -> dict[str, Any]:
 
 def _points(points: Points) -> list[list[float]]:
     """Seconds since the epoch and scores."""
-    scores = _numbers(points.score)
+    scores = _in_few_digits(points.score).tolist()
     return [[at, score] for at, score in zip(points.time_s.tolist(), scores, strict=True)]
 
 
 def _rows(window: Float32) -> list[list[float]]:
-    return [_numbers(row) for row in window]
+    rows: list[list[float]] = _in_few_digits(window).tolist()
+    return rows
 
 
-def _numbers(values: Float32) -> list[float]:
-    """In the fewest digits that give the float32 back."""
-    return [float(str(x)) for x in values]
+def _in_few_digits(values: Float32) -> Float64:
+    """Numbers of at most 6, else 7 or 8 significant digits that are these when read as float32; 9
+    always are (IEEE 754-2019, 5.12.2), and what is left is written with all it has."""
+    found = values.astype(np.float64)
+    with np.errstate(all="ignore"):  # zero and what is no number have no digits, and stay
+        digits = np.floor(np.log10(np.abs(found)))
+        left = np.isfinite(digits)
+        for most in (6, 7, 8):
+            power = most - 1 - digits
+            scale = 10.0 ** np.abs(power)
+            up = power >= 0
+            whole = np.rint(np.where(up, found * scale, found / scale))
+            short = np.where(up, whole / scale, whole * scale)
+            same = left & (short.astype(np.float32) == values)
+            found = np.where(same, short, found)
+            left &= ~same
+            if not left.any():
+                break
+    return found
 
 
 def _moment(seconds: float | None) -> str | None:

@@ -156,5 +156,7 @@ class Pace:
 def _percentiles(times: deque[float]) -> dict[str, float] | None:
     if not times:
         return None
-    values = np.percentile(np.fromiter(times, np.float64), _PERCENTILES).tolist()
+    ordered = np.sort(np.fromiter(times, np.float64))
+    rank = np.array(_PERCENTILES) / 100 * (len(ordered) - 1)
+    values = np.interp(rank, np.arange(len(ordered)), ordered).tolist()
     return {f"p{p}": value for p, value in zip(_PERCENTILES, values, strict=True)}

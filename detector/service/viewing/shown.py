@@ -13,10 +13,11 @@ from detector.service.viewing.history import Points
 
 @dataclass(frozen=True, slots=True)
 class ShownAlert:
-    """An episode. alert: its newest event, None where it was opened before this process and nothing
-    has been heard of it since; opening: the event that opened it, or the oldest known; committed_s:
-    of the newest event, wall clock; points: scores of its series before and since; was_muted: as
-    its partition was restored.
+    """An episode. alert: its newest event, None where it was opened before this process, none is
+    kept (service/kept_events.py) and nothing has been heard of it since; opening: the event that
+    opened it, or the oldest known; committed_s: of the newest event, wall clock, None where it was
+    before this process; points: scores of its series before and since; was_muted: as its partition
+    was restored.
     """
 
     alert_id: str

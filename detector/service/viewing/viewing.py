@@ -7,12 +7,13 @@ NAMES_EVERY_S, each alert once it is committed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from detector.core.alerts import Alert
 from detector.core.episodes import Episodes
 from detector.core.pipeline import BatchResult, Pipeline
 from detector.core.ticks import Int64
@@ -79,6 +80,10 @@ class Viewing:
         self._recent.replayed(result)
         self._forget(one.slot for one in result.forgotten)
 
+    def recall(self, partition: int, events: Mapping[str, Sequence[Alert]]) -> None:
+        """What is kept of the open alerts of a partition, by their ids, the opening first."""
+        self._recent.alerts.recall(partition, events)
+
     def restored(self, partition: int) -> None:
         self._recent.restored(partition)
 
@@ -94,13 +99,16 @@ class Viewing:
 
     def _remember(self, result: BatchResult) -> None:
         """References alone: what is asked of a window is worked out when it is handed over."""
-        track = self._pipeline.primary
+        track, slots = self._pipeline.primary, np.fromiter(self._watched, np.int64)
         for part in result.windows:
-            for slot, name in self._watched.items():
-                at = np.flatnonzero(part.slot == slot)
-                if len(at):
-                    self._last[slot] = _Last(track, part, int(at[-1]))
-                    self._fresh.add(name)
+            if not len(part.slot):
+                continue
+            # Windows are grouped by slot, ascending: the last of each series.
+            at = np.searchsorted(part.slot, slots, side="right") - 1
+            for i in np.flatnonzero((at >= 0) & (part.slot[at] == slots)).tolist():
+                slot = int(slots[i])
+                self._last[slot] = _Last(track, part, int(at[i]))
+                self._fresh.add(self._watched[slot])
 
     # -- the end of a round
 
@@ -117,13 +125,15 @@ class Viewing:
         if recent.news:
             told, recent.news = recent.news, []
             news += [News("alert", one.alert_id, one) for one in told]
-        if asked.state_s > now_s and self._older(self.state, STATE_EVERY_S, now_s):
+        if asked.watched or self.seen:
+            news += self._look(asked.watched, now_s)
+        # With the series where it would come soon after: a viewer is told of both at once.
+        early_s = SERIES_EVERY_S / 2 if news else 0.0
+        if asked.state_s > now_s and self._older(self.state, STATE_EVERY_S - early_s, now_s):
             self.state = (now_s, self._tell_state())
             news.append(News("state", "", self.state[1]))
         if asked.names_s > now_s and self._older(self.names, NAMES_EVERY_S, now_s):
             self.names = (now_s, self._pipeline.stream.series.names())
-        if asked.watched or self.seen:
-            news += self._look(asked.watched, now_s)
         listener = asked.listener
         if news and listener is not None:
             listener(news)
@@ -141,11 +151,17 @@ class Viewing:
         due = [name for name in names if self._due(name, seen.get(name), now_s)]
         if not due and len(seen) == len(self.seen):
             return []
+        if due:  # together from now on: to explain several windows costs little more than one
+            soon_s = now_s + SERIES_EVERY_S / 2
+            due = [name for name in names if self._due(name, seen.get(name), soon_s)]
         news = []
         table = self._pipeline.stream.series
-        for name in due:
+        slots = {name: self._slot(name) for name in due}
+        reasons = self._reasons([slot for slot in slots.values() if slot is not None])
+        for name, slot in slots.items():
             before = seen.get(name)
-            seen[name] = Seen(now_s, self._series(name))
+            shown = None if slot is None else self._series(name, slot, reasons.get(slot))
+            seen[name] = Seen(now_s, shown)
             if before is None or before.series is not None or seen[name].series is not None:
                 news.append(News("series", name, seen[name].series))
         self._fresh.difference_update(due)
@@ -163,19 +179,35 @@ class Viewing:
         every_s = SERIES_EVERY_S if name in self._fresh else 2 * SERIES_EVERY_S
         return now_s - before.at_s >= every_s
 
-    def _series(self, name: str) -> ShownSeries | None:
-        stream, track = self._pipeline.stream, self._pipeline.primary
+    def _slot(self, name: str) -> int | None:
+        """Of the one of this name that was heard last."""
+        stream = self._pipeline.stream
         slots = stream.series.slots_named(name)
         if not slots:
             return None
-        heard_ns = stream.silence.state.rows(np.array(slots, np.int64), "heard_ns")
-        slot, newest_ns = slots[int(heard_ns.argmax())], int(heard_ns.max())
+        return slots[int(stream.silence.state.rows(np.array(slots, np.int64), "heard_ns").argmax())]
+
+    def _reasons(self, slots: Sequence[int]) -> dict[int, Explanation]:
+        """Of the last window of each; those of one batch at once."""
+        track, parts = self._pipeline.primary, dict[int, list[int]]()
+        for slot in slots:
+            last = self._last.get(slot)
+            if last is not None and last.track is track:
+                parts.setdefault(id(last.windows), []).append(slot)
+        found = dict[int, Explanation]()
+        for some in parts.values():
+            windows = self._last[some[0]].windows
+            at = np.array([self._last[slot].at for slot in some], np.int64)
+            why = track.explain_at(windows.windows, windows.scored, at)
+            found |= dict(zip(some, why, strict=True))
+        return found
+
+    def _series(self, name: str, slot: int, why: Explanation | None) -> ShownSeries:
+        stream, track = self._pipeline.stream, self._pipeline.primary
         points, last = self._recent.history.points(slot), self._last.get(slot)
-        why: Explanation | None = None
+        slots, heard_ns = stream.series.slots_named(name), stream.silence.state["heard_ns"]
         score, time_ns = None, None
-        if last is not None and last.track is track:
-            at = np.array([last.at], np.int64)
-            why = track.explain_at(last.windows.windows, last.windows.scored, at)[0]
+        if why is not None and last is not None:
             score = float(last.windows.scored.score[last.at])
             time_ns = int(last.windows.time_ns[last.at])
         elif len(points.score):
@@ -196,7 +228,7 @@ class Viewing:
             score=score,
             threshold=track.policy.threshold,
             time_ns=time_ns,
-            heard_ns=newest_ns,
+            heard_ns=int(heard_ns[slot]),
             points=points,
             open_alerts=tuple(self._open_alerts(slot)),
         )

@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from detector.core.alerts import Alert
+from detector.core.alerts import Alert, State
 from detector.core.cloudevents import CONTENT_TYPE, encode_alert
 from detector.core.dead_letters import dead_letters
 from detector.core.mutes import Turned
@@ -53,9 +53,11 @@ class CommitPolicy:
 
 @dataclass(slots=True)
 class Work:
-    """Work done that no transaction has yet. since_s: when it began; None: there is none."""
+    """Work done that no transaction has yet. since_s: when it began; None: there is none.
+    urgent: whether any of its alerts tells of more than an end."""
 
     since_s: float | None = None
+    urgent: bool = False
     records: int = 0
     outbox: Outbox = field(default_factory=Outbox)
     alerts: list[Alert] = field(default_factory=list)
@@ -152,6 +154,7 @@ class Commits:
                 )
                 work.outbox.alerts.append(Message(alert.series.encode(), value, headers))
             work.alerts += result.alerts
+            work.urgent |= any(alert.state is not State.RESOLVED for alert in result.alerts)
 
     def replayed(self, ticks: int) -> None:
         """Ticks were processed again, silently; counted with the next transaction."""
@@ -175,13 +178,14 @@ class Commits:
         return min(interval_s, left_s) if left_s > 0 else interval_s
 
     def _due(self) -> bool:
-        """Whether a transaction should begin. An alert does not wait for those that may follow; the
-        alerts of all that is done beside a transaction share the next."""
+        """Whether a transaction should begin. An alert does not wait for those that may follow, but
+        that one is over can wait for the commit interval: it would be in the way of one that opens.
+        The alerts of all that is done beside a transaction share the next."""
         work, now_s = self._work, self._monotonic_s()
         if work.since_s is None:
             return self._checkpoints.overdue(now_s)
         waited = now_s - work.since_s >= self._policy.interval_s
-        return bool(work.alerts) or len(work.outbox) > _MOST_PENDING or waited
+        return work.urgent or len(work.outbox) > _MOST_PENDING or waited
 
     def _far_ahead(self) -> bool:
         """Whether so much was done beside the transaction under way that it is waited for."""

@@ -63,6 +63,8 @@ class WindowStore:
             return Windows(slot, restart, empty, slot, self.length)
         self.state.reserve(int(slot[-1]) + 1)
         begins = first_of_groups(slot)
+        if len(begins) == m:
+            return self._push_one_each(slot, restart, features)
         last = np.append(begins[1:], m) - 1
         touched, each = slot[begins], np.arange(len(begins))
         group = np.repeat(each, last - begins + 1)
@@ -90,3 +92,19 @@ class WindowStore:
         self.state["history"][touched] = history.reshape(len(touched), back, self._features)
         self.state["run"][touched] = run[last]
         return Windows(tick, ~full, layout, layout_row[tick] - back, self.length)
+
+    def _push_one_each(self, slot: Int64, restart: Bool, features: Float32) -> Windows:
+        """The same where no series has more than one tick."""
+        m, back = len(slot), self.length - 1
+        layout = np.empty((m, self.length, self._features), np.float32)
+        layout[:, :back] = self.state["history"][slot]
+        layout[:, back] = features
+        run = self.state["run"][slot] + 1
+        run[restart] = self._run_at_restart
+        full = run >= self.length
+        closes = full if self._stride == 1 else full & ((run - self.length) % self._stride == 0)
+        tick = closes.nonzero()[0]
+        self.state["history"][slot] = layout[:, 1:]
+        self.state["run"][slot] = run
+        rows = layout.reshape(-1, self._features)
+        return Windows(tick, ~full, rows, tick * self.length, self.length)

@@ -248,7 +248,7 @@ class Commits:
     def _begin(self, flush: Iterable[int] = ()) -> bool:
         """False: there was nothing to do."""
         work, now_s = self._work, self._monotonic_s()
-        with self._metrics.processing.labels("commit").time():
+        with self._metrics.processing.of("commit"):
             checkpoint = self._checkpoints.begin(now_s=now_s, flush=flush)
             if not checkpoint.positions:
                 work.since_s = None
@@ -262,7 +262,7 @@ class Commits:
     def _end(self, *, timeout_s: float | None) -> bool:
         flight = self._flight
         assert flight is not None
-        waiting = self._metrics.processing.labels("wait").time()
+        waiting = self._metrics.processing.of("wait")
         try:
             with nullcontext() if timeout_s == 0 else waiting:
                 ago_s = self._worker.end_commit(timeout_s=timeout_s)
@@ -341,8 +341,7 @@ class Commits:
     def _count(self, work: Work, *, committed_s: float) -> None:
         """Metrics of work that has been committed."""
         metrics = self._metrics
-        for scores in work.scores:
-            metrics.observe_scores(scores)
+        metrics.observe_scores(work.scores)
         for seconds in work.pipeline_s:
             metrics.observe_pipeline(seconds)
         metrics.count_ticks(work.counts, work.reasons)

@@ -27,7 +27,7 @@ from detector.service.checkpoint import Checkpoints, Restored
 from detector.service.commit import Commits
 from detector.service.exchange import Exchange
 from detector.service.health import Health
-from detector.service.logs import event
+from detector.service.logs import event, tells
 from detector.service.maintenance import Maintenance
 from detector.service.metrics import Metrics
 from detector.service.partitions import Partitions, Phase
@@ -211,7 +211,7 @@ class Loop:
         wait_s = min(self._commits.wait_s(), _LONGEST_WAIT_S)
         if self._partitions.restoring:
             wait_s = 0.0
-        with self.metrics.processing.labels("poll").time():
+        with self.metrics.processing.of("poll"):
             return self._worker.poll(
                 max_records=max_records,
                 max_bytes=self._policy.max_bytes,
@@ -309,7 +309,8 @@ class Loop:
     # -- ticks
 
     def _process(self, blocks: list[RecordBlock]) -> None:
-        for block in blocks:  # before anything of it is touched: what hangs or dies here is named
+        # Before anything of it is touched: what hangs or dies here is named.
+        for block in blocks if tells(logging.DEBUG) else ():
             event(
                 "processing",
                 level=logging.DEBUG,
@@ -346,13 +347,13 @@ class Loop:
 
     def _process_new(self, blocks: list[RecordBlock]) -> None:
         self._commits.begin()
-        with self.metrics.processing.labels("decode").time():
+        with self.metrics.processing.of("decode"):
             decoded = [self._codec.decode(block) for block in blocks]
         fields = len(self._pipeline.primary.features.fields)
         batch = TickBatch.concatenate([b for b, _ in decoded if len(b)], fields=fields)
         self._ticks_a_record = max(1.0, len(batch) / sum(map(len, blocks)))
         started_s = self._monotonic_s()
-        with self.metrics.processing.labels("process").time():
+        with self.metrics.processing.of("process"):
             result = self._in_parts(batch)
         seconds = self._monotonic_s() - started_s
         self._checkpoints.note(result)

@@ -36,6 +36,8 @@ _MOST_PENDING = 10_000
 #: So much longer than a commit interval the loop goes on beside a transaction: all that is done
 #: meanwhile is done again should it fail.
 _AHEAD_S = 0.5
+#: That an alert is over waits no longer, however long the commit interval is.
+_LONGEST_END_S = 0.1
 #: A loop with nothing more to read waits so long for its transaction, and then looks so often.
 _PATIENCE_S, _LOOK_S = 0.05, 0.005
 
@@ -168,7 +170,7 @@ class Commits:
 
     def wait_s(self) -> float:
         """How long a poll may wait, at most."""
-        interval_s, since_s = self._policy.interval_s, self._work.since_s
+        interval_s, since_s = self._interval_s(), self._work.since_s
         if self._flight is not None:
             return 0.0 if self._due() else min(interval_s, _LOOK_S)
         if since_s is None:
@@ -177,14 +179,20 @@ class Commits:
         # Overdue: it may not commit yet, and the poll is what that waits for.
         return min(interval_s, left_s) if left_s > 0 else interval_s
 
+    def _interval_s(self) -> float:
+        """How long work may wait for its transaction."""
+        interval_s = self._policy.interval_s
+        return min(interval_s, _LONGEST_END_S) if self._work.alerts else interval_s
+
     def _due(self) -> bool:
         """Whether a transaction should begin. An alert does not wait for those that may follow, but
-        that one is over can wait for the commit interval: it would be in the way of one that opens.
-        The alerts of all that is done beside a transaction share the next."""
+        that one is over waits for a commit interval, or a tenth of a second: its transaction
+        would be in the way of one that opens. The alerts of all that is done beside a transaction
+        share the next."""
         work, now_s = self._work, self._monotonic_s()
         if work.since_s is None:
             return self._checkpoints.overdue(now_s)
-        waited = now_s - work.since_s >= self._policy.interval_s
+        waited = now_s - work.since_s >= self._interval_s()
         return work.urgent or len(work.outbox) > _MOST_PENDING or waited
 
     def _far_ahead(self) -> bool:

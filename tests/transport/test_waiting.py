@@ -47,6 +47,6 @@ def test_a_socket_that_is_closed_can_still_be_taken_back() -> None:
 
 
 def test_a_file_is_looked_at_often_after_a_record_and_rarely_where_none_comes() -> None:
-    waits = [wait_s(idle) for idle in (0.0, 0.03, 0.1, 60.0)]
+    waits = [wait_s(idle) for idle in (0.0, 0.03, 0.05, 60.0)]
     assert waits == sorted(waits)
     assert waits[0] == SHORTEST_WAIT_S < waits[2] < waits[3] == LONGEST_WAIT_S

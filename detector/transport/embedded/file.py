@@ -33,8 +33,8 @@ CREATE TABLE state (
 """
 _BUSY_S = 30.0
 #: Between two looks for records: 5 ms cost an idle daemon about one percent of a core, 1 ms four.
-SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.0005, 0.005
-_LOOKS = 40
+SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.001, 0.005
+_LOOKS = 20
 
 
 def wait_s(idle_s: float) -> float:

@@ -22,7 +22,10 @@ class DeliveryConfig(Section, frozen=True):
     commit_interval_ms: Annotated[
         int,
         Meta(ge=1, le=60_000),
-        about("longest time between transactions; a waiting alert commits at once"),
+        about(
+            "longest time between transactions; an alert that opens or changes commits at once, "
+            "its end after 100 ms at most"
+        ),
     ] = 100
     max_poll_records: Annotated[int, Meta(ge=1)] = 1024
     max_poll_bytes: Annotated[

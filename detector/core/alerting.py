@@ -38,6 +38,7 @@ class Alerting:
         return [
             self._of_change(batch, track, judged, finding, change, why)
             for finding in judged.findings
+            if finding.changes
             for change, why in zip(
                 finding.changes, track.explain(judged, finding.changes), strict=True
             )

@@ -107,6 +107,12 @@ def in_blocks(slot: Int64, windows: Int64) -> Iterator[Blocks]:
     """Of w >= 1 windows grouped by slot, in order within each. windows: (slots,) how many each
     series had; counted on after each part."""
     begins = first_of_groups(slot)
+    if len(begins) == len(slot):  # one of each: the usual poll of a stream that is not behind
+        before = windows[slot]
+        after = before + 1
+        yield Blocks(slot, before, after, begins, 1, None, None)
+        windows[slot] = after
+        return
     ends = np.append(begins[1:], len(slot))
     while len(begins):
         who = slot[begins]

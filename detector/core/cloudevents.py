@@ -140,7 +140,7 @@ def _milliseconds(text: str) -> int:
 def _rows(window: Float32) -> list[list[float]]:
     """(length, features) as lists, in the fewest digits that give the float32 back. NaN becomes
     null."""
-    return [[float(str(x)) for x in row] for row in window]
+    return [list(map(float, row)) for row in window.astype(np.str_).tolist()]
 
 
 def _window(rows: Sequence[Sequence[float | None]], features: int) -> Float32:

@@ -59,9 +59,11 @@ class SlotColumns:
 
     def rows(self, slots: Int64, name: str) -> NDArray[Any]:
         """A copy of the rows of slots in one column."""
-        if len(slots):
+        try:
+            return self._arrays[name][slots]
+        except IndexError:
             self.reserve(int(slots.max()) + 1)
-        return self._arrays[name][slots]
+            return self._arrays[name][slots]
 
     def put(self, slots: Int64, rows: Mapping[str, NDArray[Any]]) -> None:
         """Set the rows of slots; columns that are not given stay."""

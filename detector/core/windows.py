@@ -87,6 +87,8 @@ class WindowStore:
             return Windows(slot, restart, empty, empty, slot, self.length, scales)
         self.state.reserve(int(slot[-1]) + 1)
         begins = first_of_groups(slot)
+        if len(begins) == m:
+            return self._push_one_each(slot, restart, features, scales)
         last = np.append(begins[1:], m) - 1
         touched, each = slot[begins], np.arange(len(begins))
         group = np.repeat(each, last - begins + 1)
@@ -115,10 +117,27 @@ class WindowStore:
         self.state["run"][touched] = run[last]
         seen = layout
         if scales is not None:
-            row = scales.row[begins]
-            if m == len(begins):  # a tick each: nothing has to be repeated
-                parts = layout.reshape(m, self.length, self._features)
-                seen = scales.of.seen(parts, row[:, None]).reshape(layout.shape)
-            else:
-                seen = scales.of.seen(layout, np.repeat(row, last - begins + 1 + back))
+            row = np.repeat(scales.row[begins], last - begins + 1 + back)
+            seen = scales.of.seen(layout, row)
         return Windows(tick, ~full, layout, seen, layout_row[tick] - back, self.length, scales)
+
+    def _push_one_each(
+        self, slot: Int64, restart: Bool, features: Float32, scales: Scales | None
+    ) -> Windows:
+        """The same where no series has more than one tick."""
+        m, back = len(slot), self.length - 1
+        layout = np.empty((m, self.length, self._features), np.float32)
+        layout[:, :back] = self.state["history"][slot]
+        layout[:, back] = features
+        run = self.state["run"][slot] + 1
+        run[restart] = self._run_at_restart
+        full = run >= self.length
+        closes = full if self._stride == 1 else full & ((run - self.length) % self._stride == 0)
+        tick = closes.nonzero()[0]
+        self.state["history"][slot] = layout[:, 1:]
+        self.state["run"][slot] = run
+        rows = layout.reshape(-1, self._features)
+        seen = rows
+        if scales is not None:
+            seen = scales.of.seen(layout, scales.row[:, None]).reshape(rows.shape)
+        return Windows(tick, ~full, rows, seen, tick * self.length, self.length, scales)

@@ -16,7 +16,7 @@ of this is left: every partition is restored.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,6 +132,8 @@ class Checkpoints:
             return
         self._reserve(int(changed[-1]) + 1)
         changed = changed[self._since[changed] == _CLEAN]
+        if len(changed) == 0:  # all of them are waiting to be written already
+            return
         of = series.partitions_of(changed)
         self._of[changed] = of
         for number in np.unique(of).tolist():
@@ -175,9 +177,9 @@ class Checkpoints:
         flushed = {*flush, *(p.number for p in deleted)}
         changed = np.flatnonzero(self._since != _CLEAN)
         of = self._of[changed]
-        due = self._due(changed, now_s) | np.isin(of, list(flushed))
-        due &= ~np.isin(of, list(exclude))
-        self._bound(due, changed, np.isin(of, list(flushed)))
+        whole = _among(of, flushed)
+        due = (self._due(changed, now_s) | whole) & ~_among(of, exclude)
+        self._bound(due, changed, whole)
         slots, slots_of = changed[due], of[due]
         state = self._pipeline.snapshot(slots)
         also = {p.number for p in self._partitions if p.forgotten or p.mutes_changed} - exclude
@@ -295,3 +297,10 @@ class Checkpoints:
             more = max(more, len(self._since), 64)
             self._since = np.concatenate([self._since, np.full(more, _CLEAN)])
             self._of = np.concatenate([self._of, np.zeros(more, np.int64)])
+
+
+def _among(of: Int64, partitions: Collection[int]) -> Bool:
+    """(k,) which of these partitions are among the given ones."""
+    if not partitions:
+        return np.zeros(len(of), np.bool_)
+    return np.isin(of, list(partitions))

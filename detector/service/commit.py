@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from detector.core.alerts import Alert
+from detector.core.alerts import Alert, State
 from detector.core.cloudevents import CONTENT_TYPE, encode_alert
 from detector.core.dead_letters import dead_letters
 from detector.core.mutes import Turned
@@ -36,6 +36,8 @@ _MOST_PENDING = 10_000
 #: So much longer than a commit interval the loop goes on beside a transaction: all that is done
 #: meanwhile is done again should it fail.
 _AHEAD_S = 0.5
+#: That an alert is over waits no longer, however long the commit interval is.
+_LONGEST_END_S = 0.1
 #: A loop with nothing more to read waits so long for its transaction, and then looks so often.
 _PATIENCE_S, _LOOK_S = 0.05, 0.005
 
@@ -53,9 +55,11 @@ class CommitPolicy:
 
 @dataclass(slots=True)
 class Work:
-    """Work done that no transaction has yet. since_s: when it began; None: there is none."""
+    """Work done that no transaction has yet. since_s: when it began; None: there is none.
+    urgent: whether any of its alerts tells of more than an end."""
 
     since_s: float | None = None
+    urgent: bool = False
     records: int = 0
     outbox: Outbox = field(default_factory=Outbox)
     alerts: list[Alert] = field(default_factory=list)
@@ -154,6 +158,7 @@ class Commits:
                 work.outbox.alerts.append(Message(alert.series.encode(), value, headers))
                 work.kept += self._partitions[alert.partition].kept.note(alert, value)
             work.alerts += result.alerts
+            work.urgent |= any(alert.state is not State.RESOLVED for alert in result.alerts)
 
     def replayed(self, ticks: int) -> None:
         """Ticks were processed again, silently; counted with the next transaction."""
@@ -167,7 +172,7 @@ class Commits:
 
     def wait_s(self) -> float:
         """How long a poll may wait, at most."""
-        interval_s, since_s = self._policy.interval_s, self._work.since_s
+        interval_s, since_s = self._interval_s(), self._work.since_s
         if self._flight is not None:
             return 0.0 if self._due() else min(interval_s, _LOOK_S)
         if since_s is None:
@@ -176,14 +181,21 @@ class Commits:
         # Overdue: it may not commit yet, and the poll is what that waits for.
         return min(interval_s, left_s) if left_s > 0 else interval_s
 
+    def _interval_s(self) -> float:
+        """How long work may wait for its transaction."""
+        interval_s = self._policy.interval_s
+        return min(interval_s, _LONGEST_END_S) if self._work.alerts else interval_s
+
     def _due(self) -> bool:
-        """Whether a transaction should begin. An alert does not wait for those that may follow; the
-        alerts of all that is done beside a transaction share the next."""
+        """Whether a transaction should begin. An alert does not wait for those that may follow, but
+        that one is over waits for a commit interval, or a tenth of a second: its transaction
+        would be in the way of one that opens. The alerts of all that is done beside a transaction
+        share the next."""
         work, now_s = self._work, self._monotonic_s()
         if work.since_s is None:
             return self._checkpoints.overdue(now_s)
-        waited = now_s - work.since_s >= self._policy.interval_s
-        return bool(work.alerts) or len(work.outbox) > _MOST_PENDING or waited
+        waited = now_s - work.since_s >= self._interval_s()
+        return work.urgent or len(work.outbox) > _MOST_PENDING or waited
 
     def _far_ahead(self) -> bool:
         """Whether so much was done beside the transaction under way that it is waited for."""
@@ -246,7 +258,7 @@ class Commits:
     def _begin(self, flush: Iterable[int] = ()) -> bool:
         """False: there was nothing to do."""
         work, now_s = self._work, self._monotonic_s()
-        with self._metrics.processing.labels("commit").time():
+        with self._metrics.processing.of("commit"):
             checkpoint = self._checkpoints.begin(now_s=now_s, flush=flush, beside=work.kept)
             if not checkpoint.positions:
                 work.since_s = None
@@ -260,7 +272,7 @@ class Commits:
     def _end(self, *, timeout_s: float | None) -> bool:
         flight = self._flight
         assert flight is not None
-        waiting = self._metrics.processing.labels("wait").time()
+        waiting = self._metrics.processing.of("wait")
         try:
             with nullcontext() if timeout_s == 0 else waiting:
                 ago_s = self._worker.end_commit(timeout_s=timeout_s)
@@ -339,8 +351,7 @@ class Commits:
     def _count(self, work: Work, *, committed_s: float) -> None:
         """Metrics of work that has been committed."""
         metrics = self._metrics
-        for scores in work.scores:
-            metrics.observe_scores(scores)
+        metrics.observe_scores(work.scores)
         for seconds in work.pipeline_s:
             metrics.observe_pipeline(seconds)
         metrics.count_ticks(work.counts, work.reasons)

@@ -27,6 +27,11 @@ def event(message: str, *, level: int = logging.INFO, **fields: object) -> None:
     _LOGGER.log(level, message, extra={"fields": fields})
 
 
+def tells(level: int) -> bool:
+    """Whether an event of this level is logged at all."""
+    return _LOGGER.isEnabledFor(level)
+
+
 def _moment(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
 

@@ -28,7 +28,7 @@ from detector.service.commit import Commits
 from detector.service.exchange import Exchange
 from detector.service.health import Health
 from detector.service.kept_events import recall
-from detector.service.logs import event
+from detector.service.logs import event, tells
 from detector.service.maintenance import Maintenance
 from detector.service.metrics import Metrics
 from detector.service.partitions import Partitions, Phase
@@ -188,16 +188,15 @@ class Loop:
         self._follow_changes()
         self._maintenance.step()
         self._process([b for b in blocks if b.partition in self._partitions])
-        if self._maintenance.known:
-            for recovered in self._recovery.step():
-                self._begin(recovered)
+        for recovered in self._recovery.step() if self._maintenance.known else ():
+            self._begin(recovered)
         self._end_replays()
         worked_s = self._monotonic_s() - began_s
         if self._commits.step(more=more):
             self._committed()
         self.health.follow_readiness()
         self.health.set_gauges()
-        with self.metrics.processing.labels("show").time():
+        with self.metrics.processing.of("show"):
             self.viewing.step()
         self._worked_s = worked_s if records and not more else 0.0
 
@@ -214,7 +213,7 @@ class Loop:
         wait_s = min(self._commits.wait_s(), _LONGEST_WAIT_S)
         if self._partitions.restoring:
             wait_s = 0.0
-        with self.metrics.processing.labels("poll").time():
+        with self.metrics.processing.of("poll"):
             return self._worker.poll(
                 max_records=max_records,
                 max_bytes=self._policy.max_bytes,
@@ -315,7 +314,8 @@ class Loop:
     # -- ticks
 
     def _process(self, blocks: list[RecordBlock]) -> None:
-        for block in blocks:  # before anything of it is touched: what hangs or dies here is named
+        # Before anything of it is touched: what hangs or dies here is named.
+        for block in blocks if tells(logging.DEBUG) else ():
             event(
                 "processing",
                 level=logging.DEBUG,
@@ -352,13 +352,13 @@ class Loop:
 
     def _process_new(self, blocks: list[RecordBlock]) -> None:
         self._commits.begin()
-        with self.metrics.processing.labels("decode").time():
+        with self.metrics.processing.of("decode"):
             decoded = [self._codec.decode(block) for block in blocks]
         fields = len(self._pipeline.primary.features.fields)
         batch = TickBatch.concatenate([b for b, _ in decoded if len(b)], fields=fields)
         self._ticks_a_record = max(1.0, len(batch) / sum(map(len, blocks)))
         started_s = self._monotonic_s()
-        with self.metrics.processing.labels("process").time():
+        with self.metrics.processing.of("process"):
             result = self._in_parts(batch)
         seconds = self._monotonic_s() - started_s
         self._checkpoints.note(result)

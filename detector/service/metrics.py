@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,25 +87,26 @@ class Stages:
     (limits.threads above 1) and of the Kafka client are in neither."""
 
     def __init__(self, wall: Histogram, cpu: Counter) -> None:
-        self._wall, self._cpu = wall, cpu
+        self._stages = {name: Stage(wall.labels(name), cpu.labels(name)) for name in STAGES}
 
-    def labels(self, stage: str) -> Stage:
-        return Stage(self._wall.labels(stage), self._cpu.labels(stage))
+    def of(self, stage: str) -> Stage:
+        """Of what happens inside, also where it raises."""
+        return self._stages[stage]
 
 
 class Stage:
+    """One at a time, in one thread."""
+
     def __init__(self, wall: Histogram, cpu: Counter) -> None:
         self._wall, self._cpu = wall, cpu
+        self._began_s = self._began_cpu_s = 0.0
 
-    @contextmanager
-    def time(self) -> Iterator[None]:
-        """Of what happens inside, also where it raises."""
-        began_s = time.thread_time()
-        try:
-            with self._wall.time():
-                yield
-        finally:
-            self._cpu.inc(time.thread_time() - began_s)
+    def __enter__(self) -> None:
+        self._began_s, self._began_cpu_s = time.perf_counter(), time.thread_time()
+
+    def __exit__(self, *_: object) -> None:
+        self._cpu.inc(max(0.0, time.thread_time() - self._began_cpu_s))
+        self._wall.observe(time.perf_counter() - self._began_s)
 
 
 class Metrics:
@@ -292,8 +292,6 @@ class Metrics:
             self.restored.labels(result)
         for reason in WEB_REFUSALS:
             self.web_refused.labels(reason)
-        for stage in STAGES:
-            self.processing.labels(stage)
 
     def count_restored(self, found: Restored) -> None:
         """Series that came with a partition."""
@@ -319,13 +317,20 @@ class Metrics:
             if alert.received_ms >= 0:  # else the broker does not say when the tick came
                 self.tick_to_alert.observe(max(0.0, committed_s - alert.received_ms / 1000))
 
-    def observe_scores(self, scores: Float64) -> None:
-        """Scores by tick; NaN (no window) is left out, and what was not finite: it is counted
-        apart, and would be all of the sum."""
-        scored = scores[~np.isnan(scores)]
-        if len(scored):
-            self.score.observe(scored[scored < LARGEST])
-            self.batch.observe(len(scored))
+    def observe_scores(self, polls: Sequence[Float64]) -> None:
+        """Scores by tick, poll by poll; NaN (no window) is left out, and what was not finite: it is
+        counted apart, and would be all of the sum."""
+        if not polls:
+            return
+        scores = np.concatenate(polls)
+        there = ~np.isnan(scores)
+        self.score.observe(scores[there & (scores < LARGEST)])
+        end = 0
+        for poll in polls:
+            begin, end = end, end + len(poll)
+            windows = int(np.count_nonzero(there[begin:end]))
+            if windows:
+                self.batch.observe(windows)
 
     def observe_pipeline(self, seconds: float) -> None:
         """Of one poll."""

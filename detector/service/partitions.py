@@ -116,7 +116,8 @@ class Partitions:
 
     def of(self, *phases: Phase) -> list[int]:
         """The numbers of those in one of the phases, ascending."""
-        return sorted(p.number for p in self._held.values() if p.phase in phases)
+        found = [p.number for p in self._held.values() if p.phase in phases]
+        return sorted(found) if found else found
 
     @property
     def restoring(self) -> list[int]:

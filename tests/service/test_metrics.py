@@ -97,9 +97,9 @@ def test_every_label_value_is_there_from_the_start_at_zero() -> None:
 def test_a_stage_is_charged_its_own_computing_and_not_its_waiting() -> None:
     registry = CollectorRegistry()
     processing = Metrics(registry).processing
-    with processing.labels("poll").time():
+    with processing.of("poll"):
         threading.Event().wait(0.05)
-    with pytest.raises(ValueError, match="inside"), processing.labels("decode").time():
+    with pytest.raises(ValueError, match="inside"), processing.of("decode"):
         _compute_and_fail()
     found = exposed(registry)
     wall, cpu = "detector_processing_seconds_sum", "detector_processing_cpu_seconds_total"
@@ -184,8 +184,7 @@ def test_ticks_of_a_transaction_are_counted_by_outcome_and_reason() -> None:
 def test_scores_without_a_window_are_left_out() -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
-    metrics.observe_scores(np.array([np.nan, 0.5, np.nan, 2.0]))
-    metrics.observe_scores(np.array([np.nan]))
+    metrics.observe_scores([np.array([np.nan, 0.5, np.nan, 2.0]), np.array([np.nan])])
     found = exposed(registry)
     assert found[("detector_score_count", ())] == 2
     assert found[("detector_score_sum", ())] == 2.5

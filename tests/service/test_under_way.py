@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from detector.core.alerts import State
+from detector.core.cloudevents import decode_alert
 from detector.core.pipeline import BatchResult
 from detector.core.state import decode_watermark
 from detector.core.ticks import TickBatch
@@ -16,7 +18,7 @@ from detector.errors import EXIT_HUNG
 from tests.core.reference import Tick
 from tests.core.streams import START_NS
 from tests.processes import by_label, total
-from tests.service.driving import Stage, WitnessedPipeline, messages_of
+from tests.service.driving import TOPICS, Stage, WitnessedPipeline, messages_of
 from tests.service.scripted import DrivenWorker, Lasting, Trouble
 from tests.service.test_crashes import assert_golden
 
@@ -69,6 +71,25 @@ def test_an_alert_begins_a_transaction_as_soon_as_the_one_under_way_has_ended(
         assert one.ended is not None
         assert following.began <= one.ended + 8, "the next alert is as many polls away at most"
     assert max(one.alerts for one in alerts) > 1, "those of several polls share one"
+    assert_golden(stage)
+
+
+def test_that_an_alert_is_over_waits_a_little_for_one_that_opens_and_never_long(
+    tmp_path: Path,
+) -> None:
+    stage = Stage(tmp_path, commit_interval_s=1000.0, interval_s=1000.0)
+    values = [500.0 if i == 10 else 1.0 for i in range(60)]
+    ticks = [Tick("a", START_NS + i * 10**8, (v, v + 1), i) for i, v in enumerate(values)]
+    stage.publish(messages_of(ticks))
+    stage.run(sizes=[1], pauses_s=[0.01])
+    (worker,) = stage.workers
+    alerts = [one for one in worker.made if one.alerts]
+    records = stage.records(TOPICS.alerts)
+    told = [decode_alert(r.value or b"").alert for r in records]
+    assert [alert.state for alert in told] == [State.OPENED, State.RESOLVED]
+    waited = [one.position - 1 - a.offset for one, a in zip(alerts, told, strict=True)]
+    assert waited[0] == 0
+    assert 1 <= waited[1] <= 10, "0.1 s after the work began that it is part of"
     assert_golden(stage)
 
 

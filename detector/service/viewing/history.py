@@ -53,12 +53,14 @@ class ScoreHistory:
         """Of w windows, grouped by slot, in order within each."""
         if not len(slot):
             return
-        stretch = np.clip(time_ns // _EVERY_NS, 0, _LAST)
+        stretch = np.minimum(np.maximum(time_ns // _EVERY_NS, 0), _LAST)
         # One row for each series and stretch: times never go back within a series.
-        new_series = slot[1:] != slot[:-1]
-        first = np.append(0, np.flatnonzero(new_series | (stretch[1:] != stretch[:-1])) + 1)
-        highest = np.maximum.reduceat(score, first).astype(np.float32)
-        slot, stretch = slot[first], stretch[first]
+        other = (slot[1:] != slot[:-1]) | (stretch[1:] != stretch[:-1])
+        if not other.all():
+            first = np.append(0, np.flatnonzero(other) + 1)
+            score = np.maximum.reduceat(score, first)
+            slot, stretch = slot[first], stretch[first]
+        highest = score.astype(np.float32)
         keep = self._kept(slot, stretch)
         if not keep.all():
             slot, stretch, highest = slot[keep], stretch[keep], highest[keep]

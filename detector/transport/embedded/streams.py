@@ -9,12 +9,11 @@ from pathlib import Path
 
 from detector.core.records import Message, Record
 from detector.transport.embedded.file import (
-    LONGEST_WAIT_S,
-    SHORTEST_WAIT_S,
     append,
     load_headers,
     reported,
     topic_id,
+    wait_s,
     writing,
 )
 
@@ -51,10 +50,10 @@ class EmbeddedReader:
                 f"SELECT {column} FROM topics WHERE id = ?", (self._id,)
             ).fetchone()
         self._position = int(row[0])
+        self._came_s = time.monotonic()
 
     def poll(self, *, timeout_s: float) -> list[Record]:
         deadline = time.monotonic() + timeout_s
-        wait = SHORTEST_WAIT_S
         while True:
             with reported(self._path):
                 rows = self._database.execute(
@@ -62,17 +61,16 @@ class EmbeddedReader:
                     'WHERE topic = ? AND "offset" >= ? ORDER BY "offset" LIMIT 1000',
                     (self._id, self._position),
                 ).fetchall()
+            now_s = time.monotonic()
             if rows:
-                self._position = rows[-1][0] + 1
+                self._position, self._came_s = rows[-1][0] + 1, now_s
                 return [
                     Record(self._topic, 0, offset, at_ms, key, value, load_headers(headers))
                     for offset, at_ms, key, value, headers in rows
                 ]
-            left = deadline - time.monotonic()
-            if left <= 0:
+            if now_s >= deadline:
                 return []
-            time.sleep(min(wait, left))
-            wait = min(wait * 1.5, LONGEST_WAIT_S)
+            time.sleep(min(wait_s(now_s - self._came_s), deadline - now_s))
 
     def seek(self, offset: int) -> None:
         """The next poll continues there."""

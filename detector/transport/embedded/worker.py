@@ -13,8 +13,6 @@ from detector.core.records import RecordBlock
 from detector.errors import BrokerError, DetectorError, TransactionError
 from detector.transport.broker import Outbox, Release, Standing, StateReader, Topics
 from detector.transport.embedded.file import (
-    LONGEST_WAIT_S,
-    SHORTEST_WAIT_S,
     EmbeddedSettings,
     append,
     broker_error,
@@ -25,6 +23,7 @@ from detector.transport.embedded.file import (
     standing,
     take_lock,
     topic_id,
+    wait_s,
     writing,
 )
 
@@ -42,6 +41,7 @@ class EmbeddedWorker:
         self._lock: int | None = None
         self._position = 0
         self._started = False
+        self._came_s = 0.0  # the last record
         self._lost: frozenset[int] = frozenset()
         self._gained: frozenset[int] = frozenset()
         # The oldest tick a restart would read; unknown before the first commit.
@@ -89,19 +89,17 @@ class EmbeddedWorker:
 
     def poll(self, *, max_records: int, max_bytes: int, timeout_s: float) -> list[RecordBlock]:
         deadline = time.monotonic() + timeout_s
-        wait = SHORTEST_WAIT_S
         while self._started:
             with reported(self._settings.path):
                 rows = self._next_rows(max_records, max_bytes)
             if rows:
                 offsets, timestamps, keys, values = zip(*rows, strict=True)
-                self._position = offsets[-1] + 1
+                self._position, self._came_s = offsets[-1] + 1, time.monotonic()
                 return [RecordBlock(self._topics.ticks, 0, offsets, timestamps, keys, values)]
-            left = deadline - time.monotonic()
-            if left <= 0:
+            now_s = time.monotonic()
+            if now_s >= deadline:
                 return []
-            time.sleep(min(wait, left))
-            wait = min(wait * 1.5, LONGEST_WAIT_S)
+            time.sleep(min(wait_s(now_s - self._came_s), deadline - now_s))
         return []
 
     def _next_rows(self, max_records: int, max_bytes: int) -> list[tuple[Any, ...]]:

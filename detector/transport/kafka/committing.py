@@ -65,7 +65,7 @@ class _Producing:
         self._producer = connect(
             settings,
             KafkaProducer,
-            settings.common()
+            settings.streams()
             | {
                 "delivery_timeout_ms": max(settings.transaction_timeout_ms, 2_000),
                 "request_timeout_ms": max(settings.transaction_timeout_ms // 2, 1_000),

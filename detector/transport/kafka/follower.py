@@ -67,7 +67,7 @@ class KafkaFollower:
         self._producer = connect(
             settings,
             KafkaProducer,
-            settings.common()
+            settings.streams()
             | {
                 "transactional_id": self._name,
                 "transaction_timeout_ms": settings.transaction_timeout_ms,
@@ -84,7 +84,7 @@ class KafkaFollower:
         self._consumer = connect(
             settings,
             KafkaConsumer,
-            settings.common()
+            settings.streams()
             | {
                 "group_id": self._name,  # to ask for its offsets; it never joins
                 "enable_auto_commit": False,

@@ -37,7 +37,7 @@ class KafkaKeeper:
         self._consumer = connect(
             settings,
             KafkaConsumer,
-            settings.common()
+            settings.streams()
             | {
                 "group_id": settings.group,  # to ask for its offsets; it never joins
                 "enable_auto_commit": False,
@@ -89,7 +89,7 @@ class KafkaKeeper:
         producer = connect(
             settings,
             KafkaProducer,
-            settings.common()
+            settings.streams()
             | {
                 "transactional_id": settings.transactional_id,
                 "transaction_timeout_ms": max(settings.transaction_timeout_ms, 60_000),

@@ -30,7 +30,7 @@ class KafkaPublisher:
         self._producer = connect(
             settings,
             KafkaProducer,
-            settings.common()
+            settings.streams()
             | {
                 "linger_ms": 5,
                 "batch_size": 256 * 1024,
@@ -87,7 +87,7 @@ class KafkaReader:
         self._consumer = connect(
             settings,
             KafkaConsumer,
-            settings.common()
+            settings.streams()
             | {
                 "group_id": None,
                 "enable_auto_commit": False,

@@ -90,7 +90,7 @@ class KafkaWorker:
         self._consumer = connect(
             settings,
             KafkaConsumer,
-            settings.common()
+            settings.streams()
             | fetch_options(settings)
             | {
                 "client_id": client_id(settings.transactional_id, Process.ours()),

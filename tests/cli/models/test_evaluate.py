@@ -137,7 +137,7 @@ def test_a_manifest_is_run_and_what_cannot_be_is_named(tmp_path: Path) -> None:
     assert (found["name"], found["dataset"], found["published"]) == ("a.csv", "X", {"CNN": 0.5})
     assert found["rankings"][0]["vus_pr"] > 0.3
     assert {point["score"] for point in found["budgets"]} == {"static", "adaptive"}
-    assert found["notes"] == ["no drift injected: fewer than 500 normal windows would follow"]
+    assert "no drift injected: fewer than 500 normal windows would follow" in found["notes"]
     skipped = [(one["name"], one["reason"]) for one in report["skipped"]]
     assert [name for name, _ in skipped] == ["gone.csv", "a.csv", "short.csv", "still.csv"]
     assert "not there" in skipped[0][1]

@@ -20,6 +20,7 @@ _TOO_LATE = [
     r"^TimeoutException: ",  # the browser's
     r"^TimeoutExpired: ",  # a process's
     r"^TimeoutError: ",
+    r"^Failed: Timeout ",  # pytest's own
 ]
 #: What a real broker does now and then there, and what the daemon answers by starting over.
 _NO_ANSWER = [TransactionError, KafkaTimeoutError, r"^BrokerError: "]

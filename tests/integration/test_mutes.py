@@ -301,7 +301,7 @@ def test_two_workers_share_a_mute_through_rebalances_and_a_kill(
             plant.tick(STRANGE, times=3)  # nobody reads one of the partitions now
             plant.tick(NORMAL, times=12)
             plant.wait_last("resolved", muted=True)
-            assert holding(second, 2)
+            wait_for(lambda: holding(second, 2), "it says that it has both")
             plant.tick(STRANGE, times=4)
             plant.wait_last("opened", muted=True)
             plant.command("unmute", given["id"])

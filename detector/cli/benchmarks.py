@@ -30,7 +30,12 @@ _ONLY = {
 
 def add_commands(add: Add) -> None:
     bench = add("bench", _bench, "Measure speed beside the machine's own")
-    bench.add_argument("what", choices=list(_BENCHMARKS))
+    bench.add_argument(
+        "what",
+        choices=list(_BENCHMARKS),
+        help="what each measures stands in docs/benchmarks.md; page: CPU with viewers of the page "
+        "and without, /metrics and the first view; shadow: CPU with a candidate and without",
+    )
     bench.add_argument("--model", type=Path, metavar="DIR", help="default: the reference model")
     bench.add_argument("--ticks", type=_positive, default=200_000, metavar="N", help="of a backlog")
     bench.add_argument("--json", action="store_true")

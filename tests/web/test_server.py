@@ -14,7 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from detector.errors import ConfigError
 from detector.web import connections
-from detector.web.server import HttpServer
+from detector.web.server import HttpServer, _listen
 from tests.processes import samples, wait_for
 from tests.web.serving import Served, StillSource, serving
 
@@ -236,3 +236,10 @@ def test_a_thousand_requests_at_once_are_all_answered_or_refused() -> None:
         assert set(statuses) <= {"200", "503", "hung up"}
         assert "200" in statuses
         assert served.get("/livez")[::2] == (200, "ok\n")
+
+
+def test_answers_on_a_connection_do_not_wait_for_each_other() -> None:
+    """asyncio takes Nagle's algorithm off sockets that name their protocol, and off no others."""
+    listening = _listen("127.0.0.1", 0)
+    with listening:
+        assert listening.proto == socket.IPPROTO_TCP

@@ -251,8 +251,8 @@ def test_a_score_this_program_does_not_know_is_refused(artifact: Artifact) -> No
 
 
 def test_a_newer_schema_is_refused(artifact: Artifact) -> None:
-    edit_manifest(artifact.path, lambda m: m.update(schema_version=2))
-    with pytest.raises(ArtifactError, match="schema version 2, this program reads up to 1"):
+    edit_manifest(artifact.path, lambda m: m.update(schema_version=3))
+    with pytest.raises(ArtifactError, match="schema version 3, this program reads up to 2"):
         load_artifact(artifact.path)
 
 

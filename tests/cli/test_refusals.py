@@ -127,7 +127,7 @@ def damaged(model: Path, copy: Path, how: str) -> Path:
         manifest.write_text(manifest.read_text()[:-20])
     elif how == "newer":
         manifest.write_text(
-            manifest.read_text().replace('"schema_version": 1', '"schema_version": 2')
+            manifest.read_text().replace('"schema_version": 1', '"schema_version": 3')
         )
     elif how == "incomplete":
         tree = json.loads(manifest.read_text())
@@ -143,7 +143,7 @@ def damaged(model: Path, copy: Path, how: str) -> Path:
         ("score", "scorer", "checksum"),
         ("inspect", "no manifest", "manifest.json"),
         ("run", "no JSON", "manifest.json"),
-        ("score", "newer", "schema version 2"),
+        ("score", "newer", "schema version 3"),
         ("inspect", "incomplete", "window"),
     ],
 )

@@ -162,6 +162,7 @@ def _inspect(options: argparse.Namespace) -> int:
     model, training, calibration = (manifest[k] for k in ("model", "training", "calibration"))
     own = artifact.scales
     center, scale = manifest["scaling"]["center"], manifest["scaling"]["scale"]
+    common = "common " if own else ""
     print_table(
         [
             ("model", f"{artifact.version}, {summary}"),
@@ -194,7 +195,7 @@ def _inspect(options: argparse.Namespace) -> int:
             ("normal alerts", alerts_to_expect(forecast)),
             *((f"  {name}", f"{count} opened") for name, count in busiest.items()),
             *(
-                (f"feature {name}", f"{expression}   centre {c:.6g}, scale {s:.6g}")
+                (f"feature {name}", f"{expression}   {common}centre {c:.6g}, scale {s:.6g}")
                 for name, expression, c, s in zip(
                     artifact.features.names,
                     artifact.features.expressions,

@@ -73,23 +73,19 @@ def hit_rates(
     network's error alone. Raises DataError where the file is not one series, or an event has no
     scored window."""
     found = read_recordings(config, artifact.features, file)
-    names, recordings = list(found), list(found.values())
     width = len(artifact.features.names)
-    if len(recordings) != 1:
+    if len(found) != 1:
         raise DataError(f"{file.name}: guilty features are told of one series alone")
     if max(max(one.features) for one in guilty) >= width:
         raise DataError(f"{file.name}: labels name more features than its {width}")
-    (name,) = names
+    ((name, recording),) = found.items()
     score, own = artifact.open_score(threads=1), artifact.scales
-
-    def scales(ticks: int) -> Scales | None:
-        return None if own is None else Scales(own, np.full(ticks, own.row(name)))
-
     strangest: dict[int, _Explained] = {}
-    for place, rows in recordings[0].runs:
+    for place, rows in recording.runs:
         store = WindowStore(length=artifact.length, features=width, stride=1, needs_previous=False)
         first = np.arange(len(rows)) == 0
-        windows = store.push(np.zeros(len(rows), np.int64), first, rows, scales(len(rows)))
+        scales = None if own is None else Scales(own, np.full(len(rows), own.row(name)))
+        windows = store.push(np.zeros(len(rows), np.int64), first, rows, scales)
         slot = np.zeros(len(windows), np.int64)
         scored, at = score.of(slot, windows), place[windows.tick]
         for number, one in enumerate(guilty):
